@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -401,9 +402,9 @@ def test_leftover_that_is_whole_needs_no_source(mirror: Mirror, source: Source) 
     assert source.asked == []
 
 
-def refused(source: Source) -> str:
-    source.server.server_close()
-    return source.url
+def refused(_: Source) -> str:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        return f"http://127.0.0.1:{closed.getsockname()[1]}/tool.tar.gz"
 
 
 def missing(source: Source) -> str:
