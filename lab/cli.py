@@ -1,0 +1,119 @@
+"""The commands. Each is a few lines over `session` and `run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from lab import ssh
+from lab.errors import LabError
+from lab.paths import DEFAULT_NAME, LabPaths
+from lab.progress import Progress
+from lab.session import Lab
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Throw-away hosts for trying and testing edgefleet.wasm."
+)
+
+Name = Annotated[str, typer.Option("--name", help="Which lab. Labs of different names or checkouts never meet.")]
+Hosts = Annotated[
+    int | None, typer.Option("--hosts", min=1, max=200, help="How many hosts; default: those there are, or 1.")
+]
+
+
+@app.command()
+def packages() -> None:
+    """Install the Debian packages that the machine needs, after saying which."""
+    Lab(LabPaths.of(DEFAULT_NAME), Progress()).packages()
+
+
+@app.command()
+def up(
+    name: Name = DEFAULT_NAME,
+    hosts: Hosts = None,
+    without_systemd: Annotated[
+        bool, typer.Option("--without-systemd", help="Hosts whose first process is sshd: what a wrong host looks like.")
+    ] = False,
+) -> None:
+    """Bring up bare Debian 13 hosts and write their inventory. Sound hosts are kept, half-made ones replaced."""
+    lab = Lab(LabPaths.of(name), Progress(), systemd=not without_systemd)
+    lab.packages()
+    with lab.locked():
+        made = lab.up(hosts)
+    for host in made:
+        lab.progress.note(f"{host.name}  {host.address}")
+    lab.progress.note(f"inventory: {lab.paths.inventory}")
+
+
+@app.command()
+def down(name: Name = DEFAULT_NAME) -> None:
+    """Remove this lab's hosts, network and state, and nothing else."""
+    lab = Lab(LabPaths.of(name), Progress())
+    with lab.locked():
+        lab.down()
+
+
+@app.command()
+def status(name: Name = DEFAULT_NAME) -> None:
+    """Show the hosts. Exit code 1 if there are none or one is not well."""
+    lab = Lab(LabPaths.of(name), Progress())
+    found = lab.hosts.status()
+    table = Table("host", "address", "state", "system", title=f"lab {name} ({lab.paths.id})")
+    for one in found:
+        table.add_row(one.host.name, one.host.address, one.state, one.system or "no ssh")
+    lab.progress.console.print(table)
+    if not found or any(one.state != "running" or not one.system for one in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def inventory(name: Name = DEFAULT_NAME) -> None:
+    """Print the folder of the inventory."""
+    print(LabPaths.of(name).inventory)
+
+
+@app.command()
+def shell(
+    host: Annotated[str, typer.Argument(help="A host's name, as `status` shows it.")],
+    command: Annotated[list[str] | None, typer.Argument(help="A command instead of a shell.")] = None,
+    name: Name = DEFAULT_NAME,
+) -> None:
+    """Log in to a host."""
+    lab = Lab(LabPaths.of(name), Progress())
+    line = [*ssh.command(lab.paths, lab.hosts.find(host)), *(command or [])]
+    os.execvp(line[0], line)
+
+
+@app.command()
+def reboot(
+    host: Annotated[str, typer.Argument(help="A host's name.")],
+    name: Name = DEFAULT_NAME,
+    power_cut: Annotated[bool, typer.Option("--power-cut", help="Without telling the host first.")] = False,
+) -> None:
+    """Stop and start a host, and wait until it is back."""
+    lab = Lab(LabPaths.of(name), Progress())
+    with lab.locked(), lab.progress.step(f"reboot {host}"):
+        lab.hosts.reboot(host, power_cut=power_cut)
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Run a command; an error meant for a person is shown without a traceback."""
+    try:
+        command()
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lab: stopped. Run the same command again to go on, or `python -m lab down`.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(guarded(lambda: app(standalone_mode=True)))

@@ -1,0 +1,283 @@
+"""Lab hosts as systemd containers in podman: native speed, on the machine's own kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+import resource
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lab import ssh
+from lab.errors import CommandFailed, LabError
+from lab.hosts import Host, HostStatus
+from lab.paths import LabPaths
+from lab.podman import LABEL, Podman
+from lab.process import Run, run
+from lab.progress import Progress
+
+# What a host was made from: with another image or other options it is made anew.
+SPEC_LABEL = "edgefleet.spec"
+# These can't lie on the container's own overlay: there is no overlay on overlay.
+VOLUMES = {"containerd": "/var/lib/containerd", "rancher": "/var/lib/rancher", "kubelet": "/var/lib/kubelet"}
+# Addresses below stay free: the gateway, and something to be unreachable in tests.
+FIRST_ADDRESS = 10
+BOOT_SECONDS = 120.0
+SYSTEMD = ("/sbin/init",)
+# systemd 256 and later refuse cgroup v1 unless the kernel's command line, which in a container is init's own, says so.
+CGROUP_V1_ARGUMENT = "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
+NO_SYSTEMD = ("/bin/sh", "-c", "mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e")
+
+
+def _limit(kind: int, enough: int) -> int:
+    """No more than the machine's own hard limit: where it is lower than podman's built-in one, a start is refused."""
+    hard = resource.getrlimit(kind)[1]
+    return enough if hard == resource.RLIM_INFINITY else min(hard, enough)
+
+
+class ContainerHosts:
+    """The hosts of one lab. `image` is asked for only when a host has to be made or compared."""
+
+    def __init__(
+        self,
+        paths: LabPaths,
+        image: Callable[[], str],
+        *,
+        systemd: bool = True,
+        podman: Podman | None = None,
+        run: Run = run,
+    ) -> None:
+        self.paths = paths
+        self.podman = podman or Podman(run)
+        self._image = image
+        self._systemd = systemd
+        self._run = run
+
+    # The network
+
+    def network(self) -> ipaddress.IPv4Network:
+        """This lab's network; podman picks a subnet that is free on the machine."""
+        if self.podman("network", "exists", self.paths.id, check=False)[0] != 0:
+            self.podman("network", "create", "--label", f"{LABEL}={self.paths.id}", self.paths.id)
+        described = self.podman.json("network", "inspect", self.paths.id)[0]
+        if (described.get("labels") or {}).get(LABEL) != self.paths.id:
+            raise LabError(
+                f"podman has a network {self.paths.id} that this lab did not make. Remove it: podman network rm {self.paths.id}"
+            )
+        return ipaddress.IPv4Network(described["subnets"][0]["subnet"])
+
+    def _hosts(self, names: Sequence[str]) -> list[Host]:
+        subnet = self.network()
+        return [Host(name, str(subnet[FIRST_ADDRESS + _number(name)])) for name in names]
+
+    # Making
+
+    def container(self, name: str) -> str:
+        """The name of a host's container."""
+        return f"{self.paths.id}-{name}"
+
+    def create_arguments(self, host: Host, image: str, cgroup_version: str) -> list[str]:
+        """The arguments of `podman create`, without the label that is a hash over them."""
+        nofile = _limit(resource.RLIMIT_NOFILE, 1048576)
+        # podman lowers its own to 32768 on the way, and what is above that is refused.
+        nproc = _limit(resource.RLIMIT_NPROC, 30000)
+        arguments = [
+            *("--name", self.container(host.name), "--hostname", host.name, "--label", f"{LABEL}={self.paths.id}"),
+            *("--network", self.paths.id, "--ip", host.address, "--dns-search", "."),
+            *("--privileged", "--ulimit", f"nofile={nofile}:{nofile}", "--ulimit", f"nproc={nproc}:{nproc}"),
+        ]
+        if Path("/lib/modules").is_dir():
+            # A host may load what its kernel, which is the machine's, has as modules.
+            arguments += ["--volume", "/lib/modules:/lib/modules:ro"]
+        for volume, path in VOLUMES.items():
+            arguments += ["--volume", f"{self.container(host.name)}-{volume}:{path}"]
+        if not self._systemd:
+            return [*arguments, "--systemd=false", image, *NO_SYSTEMD]
+        arguments.append("--systemd=always")
+        if cgroup_version == "v1":
+            arguments += ["--cgroupns=host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+            return [*arguments, image, *SYSTEMD, CGROUP_V1_ARGUMENT]
+        return [*arguments, "--cgroupns=private", image, *SYSTEMD]
+
+    def _make(self, host: Host, arguments: list[str], spec: str) -> None:
+        """A new host. Only `start` makes it count: whatever was killed before that is thrown away by the next run."""
+        for volume in VOLUMES:
+            name = f"{self.container(host.name)}-{volume}"
+            self.podman("volume", "rm", "--force", name, check=False)
+            self.podman("volume", "create", "--label", f"{LABEL}={self.paths.id}", name)
+        self.podman("create", "--label", f"{SPEC_LABEL}={spec}", *arguments)
+        archive = ssh.identity_archive(self.paths, host.name, self._run)
+        self.podman("cp", "-", f"{self.container(host.name)}:/", stdin=archive)
+        self.podman("start", self.container(host.name))
+
+    def _ensure(self, host: Host, image: str, cgroup_version: str, progress: Progress) -> None:
+        arguments = self.create_arguments(host, image, cgroup_version)
+        material = [self.podman.image_id(image), *arguments, ssh.ensure_key(self.paths.key, self.paths.id, self._run)]
+        spec = hashlib.sha256(json.dumps(material).encode()).hexdigest()[:16]
+        found = self._inspect(host.name)
+        if found:
+            state = found["State"]["Status"]
+            same = found["Config"]["Labels"].get(SPEC_LABEL) == spec
+            if same and state == "running":
+                return
+            if same and state in ("exited", "stopped"):
+                self.podman("start", self.container(host.name))
+                return
+            why = "half made by a run that was killed" if same else "made from another image or with other options"
+            progress.note(f"        {host.name} was {why}: made anew")
+            self._remove(host.name)
+        self._make(host, arguments, spec)
+
+    def _inspect(self, name: str) -> dict[str, Any]:
+        """What podman knows about a host's container; empty if there is none."""
+        code, out = self.podman("container", "inspect", self.container(name), check=False)
+        found: list[dict[str, Any]] = json.loads(out or "[]") if code == 0 else []
+        if found and found[0]["Config"]["Labels"].get(LABEL) != self.paths.id:
+            raise LabError(
+                f"podman has a container {self.container(name)} that this lab did not make: remove or rename it."
+            )
+        return found[0] if found else {}
+
+    def _remove(self, name: str) -> None:
+        self.podman("rm", "--force", "--time", "0", "--volumes", self.container(name))
+
+    # The interface of HostKind
+
+    def up(self, names: Sequence[str], progress: Progress) -> list[Host]:
+        """These hosts and no others of this lab, running and reachable by ssh."""
+        image = self._image()
+        cgroup_version = self.podman("info", "--format", "{{.Host.CgroupsVersion}}")[1].strip()
+        hosts = self._hosts(names)
+        for surplus in set(self.names()) - set(names):
+            progress.note(f"        {surplus} is not asked for any more: removed")
+            self._remove(surplus)
+        for host in hosts:
+            ssh.ensure_key(ssh.host_key(self.paths, host.name), self.container(host.name), self._run)
+        ssh.write_known_hosts(self.paths, hosts)
+        with progress.step(f"hosts: {', '.join(names)}") as step:
+            for host in hosts:
+                step.update(f"{host.name} starts")
+                self._ensure(host, image, cgroup_version, progress)
+            for host in hosts:
+                step.update(f"{host.name} boots")
+                self._wait(host, progress)
+        return hosts
+
+    def down(self, progress: Progress) -> None:
+        """Remove what carries this lab's label: containers first, they hold the rest."""
+        ssh.end_connections(self.paths, self._run)
+        found = self.podman.labelled(self.paths.id)
+        for name in found["container"]:
+            with progress.step(f"remove {name}"):
+                self.podman("rm", "--force", "--time", "0", "--volumes", name)
+        for name in found["volume"]:
+            self.podman("volume", "rm", "--force", name)
+        for name in found["network"]:
+            self.podman("network", "rm", "--force", name)
+
+    def names(self) -> list[str]:
+        """The hosts that have a container, in their order."""
+        prefix = f"{self.paths.id}-"
+        found = [name.removeprefix(prefix) for name in self.podman.labelled(self.paths.id)["container"]]
+        return sorted(found, key=_number)
+
+    def status(self) -> list[HostStatus]:
+        """The hosts there are."""
+        names = self.names()
+        if not names:
+            return []
+        shown = []
+        for host in self._hosts(names):
+            state = self._inspect(host.name).get("State", {}).get("Status", "gone")
+            system = self._system(host) if state == "running" else ""
+            shown.append(HostStatus(host, state, system))
+        return shown
+
+    def reboot(self, name: str, *, power_cut: bool = False) -> None:
+        """Stop and start; a killed container loses its processes at once, but not what the kernel had not yet written."""
+        host = self.find(name)
+        ssh.end_connections(self.paths, self._run)
+        if power_cut:
+            self.podman("kill", self.container(name), check=False)
+            self.podman("wait", self.container(name))
+        else:
+            self.podman("stop", "--time", "60", self.container(name))
+        self.podman("start", self.container(name))
+        self._wait(host, Progress())
+
+    def exec(self, name: str, command: Sequence[str]) -> tuple[int, str]:
+        """Run a command without ssh."""
+        return self.podman("exec", self.container(name), *command, check=False)
+
+    def find(self, name: str) -> Host:
+        """The host of this name, or an error that says which there are."""
+        names = self.names()
+        if name not in names:
+            there = f"There are: {', '.join(names)}." if names else "There are none: `python -m lab up` makes them."
+            raise LabError(f"No host {name} in lab {self.paths.name}. {there}")
+        return self._hosts([name])[0]
+
+    # Waiting
+
+    def _ssh(self, host: Host, *command: str) -> tuple[int, str, str]:
+        done = self._run(
+            [*ssh.command(self.paths, host, "-o", "BatchMode=yes", "-o", "ConnectTimeout=3"), *command],
+            check=False,
+            timeout=15,
+        )
+        return done.returncode, done.stdout.strip(), done.stderr.strip()
+
+    def _system(self, host: Host) -> str:
+        """systemd's state as seen through ssh; empty if ssh does not answer."""
+        code, out, _ = self._ssh(host, "systemctl", "is-system-running")
+        return "" if code == 255 else out or "no systemd"
+
+    def _wait(self, host: Host, progress: Progress) -> None:
+        """Until ssh answers and systemd has finished booting, or an error that says what is in the way."""
+        deadline = time.monotonic() + BOOT_SECONDS
+        state = ""
+        while time.monotonic() < deadline:
+            state = self._system(host) if self._systemd else self._answers(host)
+            if state in ("running", "no systemd"):
+                return
+            if state == "degraded":
+                listed = self._ssh(host, "systemctl", "--failed", "--no-legend", "--plain")[1]
+                failed = ", ".join(line.split()[0] for line in listed.splitlines() if line.strip())
+                progress.note(f"        {host.name} is up, but units failed: {failed}")
+                return
+            if self._inspect(host.name).get("State", {}).get("Status") != "running":
+                break
+            time.sleep(0.3)
+        raise LabError(self._diagnosis(host, state))
+
+    def _answers(self, host: Host) -> str:
+        return "no systemd" if self._ssh(host, "true")[0] == 0 else ""
+
+    def _diagnosis(self, host: Host, state: str) -> str:
+        """Why a host did not come up, from its own words."""
+        container = self.container(host.name)
+        status = self._inspect(host.name).get("State", {}).get("Status", "gone")
+        words = [
+            f"{host.name} ({host.address}) did not come up: container {status}, systemd {state or 'not reached by ssh'}."
+        ]
+        try:
+            if status == "running":
+                words.append(self.exec(host.name, ["systemctl", "list-jobs", "--no-pager"])[1])
+                words.append(self.exec(host.name, ["systemctl", "--failed", "--no-pager"])[1])
+                words.append(f"ssh says: {self._ssh(host, 'true')[2]}")
+            else:
+                words.append(self.podman("logs", "--tail", "20", container, check=False)[1])
+        except CommandFailed as failed:
+            words.append(str(failed))
+        words.append(f"Look at `podman logs {container}`; `python -m lab down --name {self.paths.name}` starts over.")
+        return "\n".join(word.rstrip() for word in words if word.strip())
+
+
+def _number(name: str) -> int:
+    """The number in a host's name, which is also its place in the subnet."""
+    found = re.search(r"(\d+)$", name)
+    return int(found[1]) if found else 0

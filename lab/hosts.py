@@ -1,0 +1,45 @@
+"""What a kind of lab host must be able to do. Containers are one kind; virtual machines can be another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lab.progress import Progress
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host as the inventory needs it."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """A host as a person wants to see it. `system` is systemd's own word (running, degraded, ...)."""
+
+    host: Host
+    state: str
+    system: str
+
+
+class HostKind(Protocol):
+    """Makes, finds and removes the hosts of one lab. Everything is safe to call again after a kill."""
+
+    def up(self, names: Sequence[str], progress: Progress) -> list[Host]:
+        """These hosts, running and reachable by ssh: kept where they are sound, else made."""
+
+    def down(self, progress: Progress) -> None:
+        """Remove all that belongs to this lab and nothing else."""
+
+    def status(self) -> list[HostStatus]:
+        """The hosts there are."""
+
+    def reboot(self, name: str, *, power_cut: bool = False) -> None:
+        """Stop and start a host; with `power_cut` without telling it first. Returns when it is reachable again."""
+
+    def exec(self, name: str, command: Sequence[str]) -> tuple[int, str]:
+        """Run a command on a host without ssh: exit code and output."""

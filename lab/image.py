@@ -1,0 +1,173 @@
+"""The hosts' image: a plain Debian 13 as an operator would find it, from the machine's own mirror, made once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from lab import aptsources, locks
+from lab.aptsources import RELEASE, Source
+from lab.errors import CommandFailed, LabError
+from lab.podman import Podman
+from lab.process import Run, run, stream
+from lab.progress import Progress
+
+# Part of the image's key: raise it when the recipe below changes in a way its arguments don't show.
+RECIPE = 1
+REPOSITORY = "localhost/edgefleet-lab"
+# What Debian's installer leaves on a server with ssh, as far as a container can use it, and Python for Ansible.
+PACKAGES = (
+    "ca-certificates",
+    "cron",
+    "curl",
+    "dbus",
+    "iproute2",
+    "iptables",
+    "iputils-ping",
+    "kmod",
+    "nftables",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-apt",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+)
+# A build needs the tar file and the unpacked image beside it.
+NEEDED_BYTES = 2 * 1024**3
+# Certificates of the machine's own authorities: behind an intercepting proxy the hosts need them as well.
+LOCAL_CERTIFICATES = Path("/usr/local/share/ca-certificates")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what the image holds."""
+
+    sources: list[Source]
+    proxies: dict[str, str] = field(default_factory=dict)
+    certificates: list[Path] = field(default_factory=list)
+    packages: tuple[str, ...] = PACKAGES
+
+    @property
+    def key(self) -> str:
+        """Changes exactly when the image has to be made again."""
+        digest = hashlib.sha256(f"{RECIPE} {RELEASE} {os.uname().machine}".encode())
+        for part in (*self.packages, *(s.line() for s in self.sources), *sorted(self.proxies.items())):
+            digest.update(repr(part).encode())
+        for path in self.certificates:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
+
+    @property
+    def tag(self) -> str:
+        """The image's name in podman."""
+        return f"{REPOSITORY}:{self.key}"
+
+    def host_apt_conf(self) -> str:
+        """apt's proxies as a host sees them: its own loopback is not the machine's."""
+        lines = []
+        for scheme, proxy in sorted(self.proxies.items()):
+            parts = urlsplit(proxy)
+            if parts.hostname in ("localhost", "127.0.0.1", "::1"):
+                port = f":{parts.port}" if parts.port else ""
+                proxy = urlunsplit(parts._replace(netloc=f"host.containers.internal{port}"))  # noqa: PLW2901
+            lines.append(f'Acquire::{scheme}::Proxy "{proxy}";\n')
+        return "".join(lines)
+
+    def command(self, tar: Path) -> list[str]:
+        """The mmdebstrap command. Each hook is shell, run with the new root as $1."""
+        hooks = [
+            # Keys and ids that every host must have for itself.
+            'rm -f "$1"/etc/ssh/ssh_host_*',
+            ': > "$1/etc/machine-id"',
+            # podman writes both for each host.
+            'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"',
+            # mmdebstrap leaves the settings of its own run here.
+            f'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"; printf %s {shlex.quote(self.host_apt_conf())} '
+            '> "$1/etc/apt/apt.conf.d/90proxy"; test -s "$1/etc/apt/apt.conf.d/90proxy" || rm "$1/etc/apt/apt.conf.d/90proxy"',
+        ]
+        for keyring in sorted({s.signed_by for s in self.sources if s.signed_by not in ("", aptsources.KEYRING)}):
+            hooks.append(f'install -D -m 644 {shlex.quote(keyring)} "$1"{shlex.quote(keyring)}')
+        for path in self.certificates:
+            hooks.append(f'install -D -m 644 {shlex.quote(str(path))} "$1"{shlex.quote(str(path))}')
+        if self.certificates:
+            hooks.append('chroot "$1" update-ca-certificates')
+        return [
+            "mmdebstrap",
+            "--variant=minbase",
+            f"--include={','.join(self.packages)}",
+            *(f'--aptopt=Acquire::{scheme}::Proxy "{proxy}"' for scheme, proxy in sorted(self.proxies.items())),
+            *(f"--customize-hook={hook}" for hook in hooks),
+            RELEASE,
+            str(tar),
+            "-",
+        ]
+
+
+def machine_recipe(run: Run = run) -> Recipe:
+    """The recipe for this machine."""
+    return Recipe(
+        sources=aptsources.for_release(aptsources.read()),
+        proxies=aptsources.proxies(os.environ, run),
+        certificates=sorted(LOCAL_CERTIFICATES.rglob("*.crt")),
+    )
+
+
+def _check_space(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < NEEDED_BYTES:
+        raise LabError(
+            f"{folder}: {free / 1024**3:.1f} GiB free, the host image needs {NEEDED_BYTES / 1024**3:.0f} GiB. "
+            "Make room, or set EDGEFLEET_CACHE to a folder on a larger disk."
+        )
+
+
+def _build(recipe: Recipe, tar: Path, lock: int, progress: Progress) -> None:
+    """Make the root file system. What a killed build left is a *.part file; only the lock's holder comes here."""
+    for leftover in tar.parent.glob("*.part"):
+        leftover.unlink()
+    _check_space(tar.parent)
+    part = tar.with_name(f"{tar.name}.part")
+    log = tar.parent / "mmdebstrap.log"
+    lines = "".join(f"{source.line()}\n" for source in recipe.sources)
+    with progress.step(f"host image: Debian 13 from {recipe.sources[0].uri}") as step:
+        try:
+            # The ending tells mmdebstrap the format, so it must be told here: .part says nothing.
+            command = recipe.command(part)
+            stream(
+                [*command[:1], "--format=tar", *command[1:]],
+                log=log,
+                on_line=step.update,
+                lock=lock,
+                stdin=lines.encode(),
+            )
+        except CommandFailed as failed:
+            part.unlink(missing_ok=True)
+            raise LabError(
+                f"The host image could not be made from these sources (taken from this machine's /etc/apt):\n{lines}{failed}"
+            ) from failed
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.rename(tar)
+
+
+def ensure(folder: Path, recipe: Recipe, podman: Podman, progress: Progress) -> str:
+    """The image's name in podman; made if it isn't there, once, whoever asks at the same time."""
+    if podman.image_exists(recipe.tag):
+        return recipe.tag
+    with locks.held(folder / "lock", progress.note) as lock:
+        if podman.image_exists(recipe.tag):
+            return recipe.tag
+        tar = folder / f"{recipe.key}.tar"
+        if not tar.exists():
+            _build(recipe, tar, lock, progress)
+        with progress.step("host image: import into podman"):
+            podman.import_image(tar, recipe.tag)
+    return recipe.tag
