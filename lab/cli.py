@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lab import ssh
+from lab import builders, ssh
 from lab.errors import LabError
 from lab.paths import DEFAULT_NAME, LabPaths
 from lab.progress import Progress
+from lab.run import everything
 from lab.session import Lab
 
 app = typer.Typer(
@@ -51,6 +52,19 @@ def up(
 
 
 @app.command()
+def artifacts() -> None:
+    """Fill the mirror folder: releases where they can be reached, the same versions built from source elsewhere."""
+    lab = Lab(LabPaths.of(DEFAULT_NAME), Progress())
+    builders.fill(lab.paths.mirror, lab.progress)
+
+
+@app.command()
+def run(name: Name = DEFAULT_NAME, hosts: Hosts = None) -> None:
+    """All of `make lab`: packages, artifacts, hosts, playbooks, smoke test, a request from outside, the report."""
+    everything(Lab(LabPaths.of(name), Progress()), hosts)
+
+
+@app.command()
 def down(name: Name = DEFAULT_NAME) -> None:
     """Remove this lab's hosts, network and state, and nothing else."""
     lab = Lab(LabPaths.of(name), Progress())
@@ -77,16 +91,17 @@ def inventory(name: Name = DEFAULT_NAME) -> None:
     print(LabPaths.of(name).inventory)
 
 
-@app.command()
+# What follows HOST belongs to the command on the host, options too.
+@app.command(context_settings={"allow_interspersed_args": False})
 def shell(
     host: Annotated[str, typer.Argument(help="A host's name, as `status` shows it.")],
     command: Annotated[list[str] | None, typer.Argument(help="A command instead of a shell.")] = None,
     name: Name = DEFAULT_NAME,
 ) -> None:
-    """Log in to a host."""
+    """Log in to a host, or run a command there: shell [--name NAME] HOST [COMMAND...]."""
     lab = Lab(LabPaths.of(name), Progress())
     line = [*ssh.command(lab.paths, lab.hosts.find(host)), *(command or [])]
-    os.execvp(line[0], line)
+    os.execvp(line[0], line)  # noqa: S606 - no shell is wanted
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import ssh
-from lab.errors import CommandFailed, LabError
+from lab.errors import CommandError, LabError
 from lab.hosts import Host, HostStatus
 from lab.paths import LabPaths
 from lab.podman import LABEL, Podman
@@ -66,13 +66,20 @@ class ContainerHosts:
         described = self.podman.json("network", "inspect", self.paths.id)[0]
         if (described.get("labels") or {}).get(LABEL) != self.paths.id:
             raise LabError(
-                f"podman has a network {self.paths.id} that this lab did not make. Remove it: podman network rm {self.paths.id}"
+                f"podman has a network {self.paths.id} that this lab did not make. "
+                f"Remove it: podman network rm {self.paths.id}"
             )
         return ipaddress.IPv4Network(described["subnets"][0]["subnet"])
 
+    def mac(self, number: int) -> str:
+        """A fixed address per host, and for the bridge as number 1: podman's random ones change at every start, and
+        whoever remembers the old one then talks to nobody for half a minute."""
+        digest = hashlib.sha256(f"{self.paths.id} {number}".encode()).digest()
+        return ":".join(f"{byte:02x}" for byte in (0x0E, *digest[:5]))
+
     def _hosts(self, names: Sequence[str]) -> list[Host]:
         subnet = self.network()
-        return [Host(name, str(subnet[FIRST_ADDRESS + _number(name)])) for name in names]
+        return [Host(name, str(subnet[_place(name)])) for name in names]
 
     # Making
 
@@ -87,7 +94,8 @@ class ContainerHosts:
         nproc = _limit(resource.RLIMIT_NPROC, 30000)
         arguments = [
             *("--name", self.container(host.name), "--hostname", host.name, "--label", f"{LABEL}={self.paths.id}"),
-            *("--network", self.paths.id, "--ip", host.address, "--dns-search", "."),
+            *("--network", self.paths.id, "--ip", host.address, "--mac-address", self.mac(_place(host.name))),
+            *("--dns-search", "."),
             *("--privileged", "--ulimit", f"nofile={nofile}:{nofile}", "--ulimit", f"nproc={nproc}:{nproc}"),
         ]
         if Path("/lib/modules").is_dir():
@@ -112,7 +120,13 @@ class ContainerHosts:
         self.podman("create", "--label", f"{SPEC_LABEL}={spec}", *arguments)
         archive = ssh.identity_archive(self.paths, host.name, self._run)
         self.podman("cp", "-", f"{self.container(host.name)}:/", stdin=archive)
-        self.podman("start", self.container(host.name))
+        self._start(host.name)
+
+    def _start(self, name: str) -> None:
+        self.podman("start", self.container(name))
+        # The bridge is made by the first host that starts, and otherwise takes its address from whoever is there.
+        bridge = self.podman.json("network", "inspect", self.paths.id)[0]["network_interface"]
+        self.podman.as_root("ip", "link", "set", "dev", bridge, "address", self.mac(1))
 
     def _ensure(self, host: Host, image: str, cgroup_version: str, progress: Progress) -> None:
         arguments = self.create_arguments(host, image, cgroup_version)
@@ -125,7 +139,7 @@ class ContainerHosts:
             if same and state == "running":
                 return
             if same and state in ("exited", "stopped"):
-                self.podman("start", self.container(host.name))
+                self._start(host.name)
                 return
             why = "half made by a run that was killed" if same else "made from another image or with other options"
             progress.note(f"        {host.name} was {why}: made anew")
@@ -183,7 +197,7 @@ class ContainerHosts:
         """The hosts that have a container, in their order."""
         prefix = f"{self.paths.id}-"
         found = [name.removeprefix(prefix) for name in self.podman.labelled(self.paths.id)["container"]]
-        return sorted(found, key=_number)
+        return sorted(found, key=_place)
 
     def status(self) -> list[HostStatus]:
         """The hosts there are."""
@@ -198,7 +212,7 @@ class ContainerHosts:
         return shown
 
     def reboot(self, name: str, *, power_cut: bool = False) -> None:
-        """Stop and start; a killed container loses its processes at once, but not what the kernel had not yet written."""
+        """Stop and start. A killed container loses its processes at once, but not what the kernel has yet to write."""
         host = self.find(name)
         ssh.end_connections(self.paths, self._run)
         if power_cut:
@@ -206,7 +220,7 @@ class ContainerHosts:
             self.podman("wait", self.container(name))
         else:
             self.podman("stop", "--time", "60", self.container(name))
-        self.podman("start", self.container(name))
+        self._start(name)
         self._wait(host, Progress())
 
     def exec(self, name: str, command: Sequence[str]) -> tuple[int, str]:
@@ -262,7 +276,8 @@ class ContainerHosts:
         container = self.container(host.name)
         status = self._inspect(host.name).get("State", {}).get("Status", "gone")
         words = [
-            f"{host.name} ({host.address}) did not come up: container {status}, systemd {state or 'not reached by ssh'}."
+            f"{host.name} ({host.address}) did not come up: "
+            f"container {status}, systemd {state or 'not reached by ssh'}."
         ]
         try:
             if status == "running":
@@ -271,13 +286,13 @@ class ContainerHosts:
                 words.append(f"ssh says: {self._ssh(host, 'true')[2]}")
             else:
                 words.append(self.podman("logs", "--tail", "20", container, check=False)[1])
-        except CommandFailed as failed:
+        except CommandError as failed:
             words.append(str(failed))
         words.append(f"Look at `podman logs {container}`; `python -m lab down --name {self.paths.name}` starts over.")
         return "\n".join(word.rstrip() for word in words if word.strip())
 
 
-def _number(name: str) -> int:
-    """The number in a host's name, which is also its place in the subnet."""
+def _place(name: str) -> int:
+    """A host's place in the subnet, from the number in its name."""
     found = re.search(r"(\d+)$", name)
-    return int(found[1]) if found else 0
+    return FIRST_ADDRESS + int(found[1]) if found else 0

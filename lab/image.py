@@ -12,13 +12,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from lab import aptsources, locks
 from lab.aptsources import RELEASE, Source
-from lab.errors import CommandFailed, LabError
+from lab.errors import CommandError, LabError
 from lab.podman import Podman
 from lab.process import Run, run, stream
 from lab.progress import Progress
 
 # Part of the image's key: raise it when the recipe below changes in a way its arguments don't show.
-RECIPE = 1
+RECIPE = 3
 REPOSITORY = "localhost/edgefleet-lab"
 # What Debian's installer leaves on a server with ssh, as far as a container can use it, and Python for Ansible.
 PACKAGES = (
@@ -38,7 +38,15 @@ PACKAGES = (
     "sudo",
     "systemd",
     "systemd-sysv",
-    "udev",
+)
+# What a privileged container must not run, because it reaches the machine itself: binfmt would replace the machine's
+# handlers; udevd, should a package bring it, would act on the machine's devices (and change the host's MAC address).
+MASKED = (
+    "systemd-binfmt.service",
+    "systemd-udevd.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-udev-trigger.service",
 )
 # A build needs the tar file and the unpacked image beside it.
 NEEDED_BYTES = 2 * 1024**3
@@ -87,12 +95,14 @@ class Recipe:
             # Keys and ids that every host must have for itself.
             'rm -f "$1"/etc/ssh/ssh_host_*',
             ': > "$1/etc/machine-id"',
+            f'cd "$1/etc/systemd/system" && for unit in {" ".join(MASKED)}; do ln -s /dev/null "$unit"; done',
             # podman writes both for each host.
             'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"',
             # mmdebstrap leaves the settings of its own run here.
-            f'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"; printf %s {shlex.quote(self.host_apt_conf())} '
-            '> "$1/etc/apt/apt.conf.d/90proxy"; test -s "$1/etc/apt/apt.conf.d/90proxy" || rm "$1/etc/apt/apt.conf.d/90proxy"',
+            'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
         ]
+        if self.proxies:
+            hooks.append(f'printf %s {shlex.quote(self.host_apt_conf())} > "$1/etc/apt/apt.conf.d/90proxy"')
         for keyring in sorted({s.signed_by for s in self.sources if s.signed_by not in ("", aptsources.KEYRING)}):
             hooks.append(f'install -D -m 644 {shlex.quote(keyring)} "$1"{shlex.quote(keyring)}')
         for path in self.certificates:
@@ -148,10 +158,11 @@ def _build(recipe: Recipe, tar: Path, lock: int, progress: Progress) -> None:
                 lock=lock,
                 stdin=lines.encode(),
             )
-        except CommandFailed as failed:
+        except CommandError as failed:
             part.unlink(missing_ok=True)
             raise LabError(
-                f"The host image could not be made from these sources (taken from this machine's /etc/apt):\n{lines}{failed}"
+                "The host image could not be made from these sources, "
+                f"which were taken from this machine's /etc/apt:\n{lines}{failed}"
             ) from failed
         with part.open("rb") as file:
             os.fsync(file.fileno())

@@ -23,16 +23,24 @@ class Podman:
         self._run = run
         self._prefix = prefix
 
-    def command(self, *arguments: str) -> list[str]:
-        """The whole command line."""
+    def _root(self) -> list[str]:
+        """What goes before a command that needs root."""
         if self._prefix is None:
             self._prefix = root_prefix(self._run)
             if self._prefix is None:
                 raise LabError(
                     "The lab's hosts are privileged containers: run as root, or allow sudo without a password."
                 )
+        return [*self._prefix]
+
+    def as_root(self, *command: str) -> None:
+        """Run another program as podman runs."""
+        self._run([*self._root(), *command])
+
+    def command(self, *arguments: str) -> list[str]:
+        """The whole command line."""
         # runc by name: podman's default may be a crun that refuses this machine's control groups.
-        return [*self._prefix, "podman", "--runtime", shutil.which("runc", path=SEARCH_PATH) or "runc", *arguments]
+        return [*self._root(), "podman", "--runtime", shutil.which("runc", path=SEARCH_PATH) or "runc", *arguments]
 
     def __call__(
         self, *arguments: str, stdin: bytes | None = None, check: bool = True, timeout: float | None = None

@@ -40,6 +40,7 @@ class Progress:
         self._heartbeat = heartbeat
         self._live: RichProgress | None = None
         self._depth = 0
+        self._last_line = 0.0
 
     def note(self, text: str) -> None:
         """One line that stays on the screen."""
@@ -47,6 +48,7 @@ class Progress:
 
     def passthrough(self, line: str) -> None:
         """A line of a program's own output, with its own colours."""
+        self._last_line = time.monotonic()
         self.console.print(Text.from_ansi(line))
 
     @contextmanager
@@ -94,6 +96,8 @@ class Progress:
 
         def beat() -> None:
             while not ended.wait(self._heartbeat):
+                if time.monotonic() - self._last_line < self._heartbeat:
+                    continue
                 detail = f": {step.detail}" if step.detail else ""
                 self.note(f"        {title}, {time.monotonic() - begin:.0f} s{detail}")
 

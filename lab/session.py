@@ -50,7 +50,7 @@ class Lab:
         return hosts
 
     def down(self) -> None:
-        """Remove hosts, network, inventory and state; the cache that other labs share stays. Call with the lock held."""
+        """Remove hosts, network, inventory and state; what labs share in the cache stays. Call with the lock held."""
         if shutil.which("podman", path=SEARCH_PATH):
             self.hosts.down(self.progress)
         inventory.remove(self.paths)

@@ -69,7 +69,7 @@ def write_known_hosts(paths: LabPaths, hosts: Sequence[Host]) -> None:
 
 def options(paths: LabPaths) -> list[str]:
     """What ssh and Ansible are told for every connection."""
-    # The key alone: an agent with many keys would use up the attempts. Compression, forwarding etc.: as the user has it.
+    # Only this key: those of an agent would use up the attempts.
     return [
         "-o",
         f"UserKnownHostsFile={paths.known_hosts}",
