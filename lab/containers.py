@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import ssh
-from lab.errors import CommandError, LabError
+from lab.errors import CommandFailed, LabError
 from lab.hosts import Host, HostStatus
 from lab.paths import LabPaths
 from lab.podman import LABEL, Podman
@@ -286,7 +286,7 @@ class ContainerHosts:
                 words.append(f"ssh says: {self._ssh(host, 'true')[2]}")
             else:
                 words.append(self.podman("logs", "--tail", "20", container, check=False)[1])
-        except CommandError as failed:
+        except CommandFailed as failed:
             words.append(str(failed))
         words.append(f"Look at `podman logs {container}`; `python -m lab down --name {self.paths.name}` starts over.")
         return "\n".join(word.rstrip() for word in words if word.strip())

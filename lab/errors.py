@@ -9,7 +9,7 @@ class LabError(Exception):
     """Says what is wrong and the way out, in words a person can act on."""
 
 
-class CommandError(LabError):
+class CommandFailed(LabError):  # noqa: N818 - it names what happened
     """A program ended with an error. Keeps what it said."""
 
     def __init__(self, command: list[str], returncode: int, said: str, log: Path | None = None) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from lab import aptsources, locks
 from lab.aptsources import RELEASE, Source
-from lab.errors import CommandError, LabError
+from lab.errors import CommandFailed, LabError
 from lab.podman import Podman
 from lab.process import Run, run, stream
 from lab.progress import Progress
@@ -158,7 +158,7 @@ def _build(recipe: Recipe, tar: Path, lock: int, progress: Progress) -> None:
                 lock=lock,
                 stdin=lines.encode(),
             )
-        except CommandError as failed:
+        except CommandFailed as failed:
             part.unlink(missing_ok=True)
             raise LabError(
                 "The host image could not be made from these sources, "

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.errors import CommandError, LabError
+from lab.errors import CommandFailed, LabError
 from lab.process import SEARCH_PATH, Run, run, stream
 from lab.progress import Progress
 
@@ -71,7 +71,7 @@ def ensure(progress: Progress, log: Path, run: Run = run) -> None:
         run([*quiet, "apt-get", *wait, "update"], check=False)
         try:
             stream([*quiet, *command[:1], *wait, *command[1:]], log=log, on_line=step.update)
-        except CommandError as failed:
+        except CommandFailed as failed:
             raise LabError(
                 f"{failed}\nWhen that is put right, run again, or install by hand: sudo {' '.join(command)}"
             ) from failed

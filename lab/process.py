@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lab.errors import CommandError, LabError
+from lab.errors import CommandFailed, LabError
 
 # Debian keeps runc and others in sbin, which a user's PATH may lack.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
@@ -22,7 +22,7 @@ class Run(Protocol):
     def __call__(
         self, command: Sequence[str], *, stdin: bytes | None = None, check: bool = True, timeout: float | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """With `check`, an exit code other than 0 is a CommandError."""
+        """With `check`, an exit code other than 0 is a CommandFailed."""
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
         list(command), code, out.decode(errors="replace"), err.decode(errors="replace")
     )
     if check and result.returncode != 0:
-        raise CommandError(list(command), result.returncode, result.stderr or result.stdout)
+        raise CommandFailed(list(command), result.returncode, result.stderr or result.stdout)
     return result
 
 
@@ -99,4 +99,4 @@ def stream(
             process.terminate()
             raise
     if process.returncode != 0:
-        raise CommandError(list(command), process.returncode, "\n".join(tail), log)
+        raise CommandFailed(list(command), process.returncode, "\n".join(tail), log)

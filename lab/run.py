@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from lab import builders, process, workload
-from lab.errors import CommandError, LabError
+from lab.errors import CommandFailed, LabError
 from lab.session import Lab
 
 PLAYBOOKS = ("site", "deploy", "smoke")
@@ -42,7 +42,7 @@ def play(lab: Lab, playbook: str, lock: int) -> None:
                 env=ansible_environment(lab, os.environ),
                 cwd=lab.paths.checkout,
             )
-        except CommandError as failed:
+        except CommandFailed as failed:
             raise LabError(
                 f"edgefleet.wasm.{playbook} failed (exit code {failed.returncode}); its output: {log}\n"
                 f"Look inside a host: .venv/bin/python -m lab shell --name {lab.paths.name} edge1\n"
