@@ -65,7 +65,6 @@ class MirrorAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             module_name=self.module,
             module_args={**params, "passed": passed},
             task_vars=task_vars,
-            delete_remote_tmp=False,
         )
         answer.pop("invocation", None)
         return answer
