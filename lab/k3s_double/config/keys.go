@@ -1,0 +1,141 @@
+package config
+
+// Kind is how a key's value is read.
+type Kind int
+
+const (
+	String Kind = iota
+	Bool
+	Int
+	Duration
+	List
+)
+
+// Key is one flag of `k3s server` or `k3s agent`; each is a key of config.yaml as well.
+type Key struct {
+	Name    string
+	Alias   string // one letter, or none
+	Kind    Kind
+	Default []string
+	Env     string // read only where the key is neither in a file nor on the command line
+	Server  bool
+	Agent   bool
+}
+
+// Keys are all those of K3s v1.30.4+k3s1.
+var Keys = []Key{
+	{Name: "config", Alias: "c", Default: []string{"/etc/rancher/k3s/config.yaml"}, Env: "K3S_CONFIG_FILE", Server: true, Agent: true},
+	{Name: "debug", Kind: Bool, Env: "K3S_DEBUG", Server: true, Agent: true},
+	{Name: "v", Kind: Int, Server: true, Agent: true},
+	{Name: "vmodule", Server: true, Agent: true},
+	{Name: "log", Alias: "l", Server: true, Agent: true},
+	{Name: "alsologtostderr", Kind: Bool, Server: true, Agent: true},
+	{Name: "bind-address", Server: true, Agent: true},
+	{Name: "https-listen-port", Kind: Int, Default: []string{"6443"}, Server: true},
+	{Name: "advertise-address", Server: true},
+	{Name: "advertise-port", Kind: Int, Server: true},
+	{Name: "tls-san", Kind: List, Server: true},
+	{Name: "tls-san-security", Kind: Bool, Default: []string{"true"}, Server: true},
+	{Name: "data-dir", Alias: "d", Default: []string{"/var/lib/rancher/k3s"}, Env: "K3S_DATA_DIR", Server: true, Agent: true},
+	{Name: "cluster-cidr", Kind: List, Default: []string{"10.42.0.0/16"}, Server: true},
+	{Name: "service-cidr", Kind: List, Default: []string{"10.43.0.0/16"}, Server: true},
+	{Name: "service-node-port-range", Default: []string{"30000-32767"}, Server: true},
+	{Name: "cluster-dns", Kind: List, Server: true},
+	{Name: "cluster-domain", Default: []string{"cluster.local"}, Server: true},
+	{Name: "flannel-backend", Default: []string{"vxlan"}, Server: true},
+	{Name: "flannel-ipv6-masq", Kind: Bool, Server: true},
+	{Name: "flannel-external-ip", Kind: Bool, Server: true},
+	{Name: "egress-selector-mode", Default: []string{"agent"}, Server: true},
+	{Name: "servicelb-namespace", Default: []string{"kube-system"}, Server: true},
+	{Name: "write-kubeconfig", Alias: "o", Env: "K3S_KUBECONFIG_OUTPUT", Server: true},
+	{Name: "write-kubeconfig-mode", Env: "K3S_KUBECONFIG_MODE", Server: true},
+	{Name: "write-kubeconfig-group", Env: "K3S_KUBECONFIG_GROUP", Server: true},
+	{Name: "helm-job-image", Server: true},
+	{Name: "token", Alias: "t", Env: "K3S_TOKEN", Server: true, Agent: true},
+	{Name: "token-file", Env: "K3S_TOKEN_FILE", Server: true, Agent: true},
+	{Name: "agent-token", Env: "K3S_AGENT_TOKEN", Server: true},
+	{Name: "agent-token-file", Env: "K3S_AGENT_TOKEN_FILE", Server: true},
+	{Name: "server", Alias: "s", Env: "K3S_URL", Server: true, Agent: true},
+	{Name: "cluster-init", Kind: Bool, Env: "K3S_CLUSTER_INIT", Server: true},
+	{Name: "cluster-reset", Kind: Bool, Env: "K3S_CLUSTER_RESET", Server: true},
+	{Name: "cluster-reset-restore-path", Server: true},
+	{Name: "kube-apiserver-arg", Kind: List, Server: true},
+	{Name: "etcd-arg", Kind: List, Server: true},
+	{Name: "kube-controller-manager-arg", Kind: List, Server: true},
+	{Name: "kube-scheduler-arg", Kind: List, Server: true},
+	{Name: "kube-cloud-controller-manager-arg", Kind: List, Server: true},
+	{Name: "kine-tls", Kind: Bool, Server: true},
+	{Name: "datastore-endpoint", Env: "K3S_DATASTORE_ENDPOINT", Server: true},
+	{Name: "datastore-cafile", Env: "K3S_DATASTORE_CAFILE", Server: true},
+	{Name: "datastore-certfile", Env: "K3S_DATASTORE_CERTFILE", Server: true},
+	{Name: "datastore-keyfile", Env: "K3S_DATASTORE_KEYFILE", Server: true},
+	{Name: "etcd-expose-metrics", Kind: Bool, Server: true},
+	{Name: "etcd-disable-snapshots", Kind: Bool, Server: true},
+	{Name: "etcd-snapshot-name", Default: []string{"etcd-snapshot"}, Server: true},
+	{Name: "etcd-snapshot-schedule-cron", Default: []string{"0 */12 * * *"}, Server: true},
+	{Name: "etcd-snapshot-retention", Kind: Int, Default: []string{"5"}, Server: true},
+	{Name: "etcd-snapshot-dir", Server: true},
+	{Name: "etcd-snapshot-compress", Kind: Bool, Server: true},
+	{Name: "etcd-s3", Kind: Bool, Server: true},
+	{Name: "etcd-s3-endpoint", Default: []string{"s3.amazonaws.com"}, Server: true},
+	{Name: "etcd-s3-endpoint-ca", Server: true},
+	{Name: "etcd-s3-skip-ssl-verify", Kind: Bool, Server: true},
+	{Name: "etcd-s3-access-key", Env: "AWS_ACCESS_KEY_ID", Server: true},
+	{Name: "etcd-s3-secret-key", Env: "AWS_SECRET_ACCESS_KEY", Server: true},
+	{Name: "etcd-s3-bucket", Server: true},
+	{Name: "etcd-s3-region", Default: []string{"us-east-1"}, Server: true},
+	{Name: "etcd-s3-folder", Server: true},
+	{Name: "etcd-s3-proxy", Server: true},
+	{Name: "etcd-s3-config-secret", Server: true},
+	{Name: "etcd-s3-insecure", Kind: Bool, Server: true},
+	{Name: "etcd-s3-timeout", Kind: Duration, Default: []string{"5m0s"}, Server: true},
+	{Name: "default-local-storage-path", Server: true},
+	{Name: "disable", Kind: List, Server: true},
+	{Name: "disable-scheduler", Kind: Bool, Server: true},
+	{Name: "disable-cloud-controller", Kind: Bool, Server: true},
+	{Name: "disable-kube-proxy", Kind: Bool, Server: true},
+	{Name: "disable-network-policy", Kind: Bool, Server: true},
+	{Name: "disable-helm-controller", Kind: Bool, Server: true},
+	{Name: "disable-apiserver", Kind: Bool, Server: true},
+	{Name: "disable-controller-manager", Kind: Bool, Server: true},
+	{Name: "disable-etcd", Kind: Bool, Server: true},
+	{Name: "embedded-registry", Kind: Bool, Server: true},
+	{Name: "supervisor-metrics", Kind: Bool, Server: true},
+	{Name: "node-name", Env: "K3S_NODE_NAME", Server: true, Agent: true},
+	{Name: "with-node-id", Kind: Bool, Server: true, Agent: true},
+	{Name: "node-label", Kind: List, Server: true, Agent: true},
+	{Name: "node-taint", Kind: List, Server: true, Agent: true},
+	{Name: "image-credential-provider-bin-dir", Default: []string{"/var/lib/rancher/credentialprovider/bin"}, Server: true, Agent: true},
+	{Name: "image-credential-provider-config", Default: []string{"/var/lib/rancher/credentialprovider/config.yaml"}, Server: true, Agent: true},
+	{Name: "docker", Kind: Bool, Server: true, Agent: true},
+	{Name: "container-runtime-endpoint", Server: true, Agent: true},
+	{Name: "default-runtime", Server: true, Agent: true},
+	{Name: "image-service-endpoint", Server: true, Agent: true},
+	{Name: "disable-default-registry-endpoint", Kind: Bool, Server: true, Agent: true},
+	{Name: "pause-image", Default: []string{"rancher/mirrored-pause:3.6"}, Server: true, Agent: true},
+	{Name: "snapshotter", Default: []string{"overlayfs"}, Server: true, Agent: true},
+	{Name: "private-registry", Default: []string{"/etc/rancher/k3s/registries.yaml"}, Server: true, Agent: true},
+	{Name: "system-default-registry", Env: "K3S_SYSTEM_DEFAULT_REGISTRY", Server: true},
+	{Name: "airgap-extra-registry", Kind: List, Server: true, Agent: true},
+	{Name: "node-ip", Alias: "i", Kind: List, Server: true, Agent: true},
+	{Name: "node-external-ip", Kind: List, Server: true, Agent: true},
+	{Name: "resolv-conf", Env: "K3S_RESOLV_CONF", Server: true, Agent: true},
+	{Name: "flannel-iface", Server: true, Agent: true},
+	{Name: "flannel-conf", Server: true, Agent: true},
+	{Name: "flannel-cni-conf", Server: true, Agent: true},
+	{Name: "vpn-auth", Env: "K3S_VPN_AUTH", Server: true, Agent: true},
+	{Name: "vpn-auth-file", Env: "K3S_VPN_AUTH_FILE", Server: true, Agent: true},
+	{Name: "kubelet-arg", Kind: List, Server: true, Agent: true},
+	{Name: "kube-proxy-arg", Kind: List, Server: true, Agent: true},
+	{Name: "protect-kernel-defaults", Kind: Bool, Server: true, Agent: true},
+	{Name: "secrets-encryption", Kind: Bool, Server: true},
+	{Name: "enable-pprof", Kind: Bool, Server: true, Agent: true},
+	{Name: "rootless", Kind: Bool, Server: true, Agent: true},
+	{Name: "prefer-bundled-bin", Kind: Bool, Server: true, Agent: true},
+	{Name: "selinux", Kind: Bool, Env: "K3S_SELINUX", Server: true, Agent: true},
+	{Name: "lb-server-port", Kind: Int, Default: []string{"6444"}, Env: "K3S_LB_SERVER_PORT", Server: true, Agent: true},
+	{Name: "disable-agent", Kind: Bool, Server: true},
+	{Name: "kube-controller-arg", Kind: List, Server: true},
+	{Name: "kube-cloud-controller-arg", Kind: List, Server: true},
+	{Name: "disable-apiserver-lb", Kind: Bool, Agent: true},
+}

@@ -1,0 +1,277 @@
+// Package control turns the settings of `k3s server` into what the server does: folders, certificates, and the arguments
+// of each component.
+package control
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"edgefleet.local/k3s_double/config"
+)
+
+// Options are the settings, checked and completed.
+type Options struct {
+	DataDir     string
+	NodeName    string
+	NodeIPs     []string
+	ExternalIPs []string
+	Labels      []string
+	Taints      []string
+
+	ClusterCIDRs, ServiceCIDRs, ClusterDNS []string
+	ClusterDomain                          string
+	NodePortRange                          string
+
+	BindAddress      string
+	Port             int
+	AdvertiseAddress string
+	AdvertisePort    int
+	SANs             []string
+
+	Kubeconfig, KubeconfigMode, KubeconfigGroup string
+
+	RuntimeEndpoint, ImageEndpoint string
+	ResolvConf                     string
+	CredentialBin, CredentialConf  string
+	ProtectKernelDefaults          bool
+
+	Disable           map[string]bool
+	CloudController   bool
+	KubeProxy         bool
+	Network           bool // the double lays out pod networking itself
+	SecretsEncryption bool
+	Debug             bool
+	Verbosity         int
+	VModule           string
+
+	APIServerArgs, ControllerManagerArgs, SchedulerArgs, KubeletArgs, KubeProxyArgs []string
+
+	settings config.Settings
+}
+
+// Host is what the server finds out about the machine.
+type Host struct {
+	Hostname string
+	// Address is the one on the interface with the default route; asked for only without node-ip.
+	Address func() (string, error)
+	// Exists says whether a path is there.
+	Exists func(string) bool
+}
+
+// Things that real K3s does and the double can't: refused, as ignoring them would give another cluster than asked for.
+var refused = map[string]string{
+	"server":                     "joining another server",
+	"cluster-init":               "embedded etcd",
+	"cluster-reset":              "embedded etcd",
+	"cluster-reset-restore-path": "embedded etcd",
+	"datastore-endpoint":         "an external datastore",
+	"disable-apiserver":          "a server without its API server",
+	"disable-controller-manager": "a server without its controller manager",
+	"disable-scheduler":          "a server without its scheduler",
+	"disable-etcd":               "embedded etcd",
+	"disable-agent":              "a server without its agent",
+	"rootless":                   "rootless mode",
+	"docker":                     "cri-dockerd",
+	"vpn-auth":                   "a VPN",
+	"vpn-auth-file":              "a VPN",
+	"with-node-id":               "node names with an id",
+	"kine-tls":                   "kine over TLS",
+}
+
+// Keys that act here, or whose effect holds anyway because the double has nothing of what they turn off.
+var acting = []string{
+	"config", "debug", "v", "vmodule", "bind-address", "https-listen-port", "advertise-address", "advertise-port",
+	"tls-san", "data-dir", "cluster-cidr", "service-cidr", "service-node-port-range", "cluster-dns", "cluster-domain",
+	"flannel-backend", "write-kubeconfig", "write-kubeconfig-mode", "write-kubeconfig-group", "token", "token-file",
+	"kube-apiserver-arg", "kube-controller-manager-arg", "kube-controller-arg", "kube-scheduler-arg", "disable",
+	"disable-cloud-controller", "disable-kube-proxy", "disable-network-policy", "disable-helm-controller",
+	"embedded-registry", "node-name", "node-label", "node-taint", "image-credential-provider-bin-dir",
+	"image-credential-provider-config", "container-runtime-endpoint", "image-service-endpoint", "node-ip",
+	"node-external-ip", "resolv-conf", "kubelet-arg", "kube-proxy-arg", "protect-kernel-defaults", "secrets-encryption",
+	// Without effect in K3s itself when the container runtime is external.
+	"pause-image", "snapshotter", "default-runtime", "selinux", "disable-default-registry-endpoint",
+	"airgap-extra-registry", "private-registry", "prefer-bundled-bin",
+}
+
+// NewOptions checks the settings and completes them from the host.
+func NewOptions(s config.Settings, host Host) (*Options, error) {
+	for key, what := range refused {
+		if value := s.String(key); s.IsSet(key) && value != "" && value != "false" {
+			return nil, fmt.Errorf("%s: %s is not in this double yet", key, what)
+		}
+	}
+	o := &Options{
+		DataDir:  s.String("data-dir"),
+		NodeName: strings.ToLower(firstOf(s.String("node-name"), host.Hostname)),
+		Labels:   s.List("node-label"), Taints: s.List("node-taint"),
+		NodeIPs: s.Split("node-ip"), ExternalIPs: s.Split("node-external-ip"),
+		ClusterCIDRs: s.Split("cluster-cidr"), ServiceCIDRs: s.Split("service-cidr"), ClusterDNS: s.Split("cluster-dns"),
+		ClusterDomain: s.String("cluster-domain"), NodePortRange: s.String("service-node-port-range"),
+		BindAddress: s.String("bind-address"), Port: s.Int("https-listen-port"),
+		AdvertiseAddress: s.String("advertise-address"), AdvertisePort: s.Int("advertise-port"),
+		Kubeconfig: s.String("write-kubeconfig"), KubeconfigMode: s.String("write-kubeconfig-mode"),
+		KubeconfigGroup: s.String("write-kubeconfig-group"),
+		RuntimeEndpoint: s.String("container-runtime-endpoint"), ImageEndpoint: s.String("image-service-endpoint"),
+		ResolvConf:            s.String("resolv-conf"),
+		CredentialBin:         s.String("image-credential-provider-bin-dir"),
+		CredentialConf:        s.String("image-credential-provider-config"),
+		ProtectKernelDefaults: s.Bool("protect-kernel-defaults"),
+		CloudController:       !s.Bool("disable-cloud-controller"), KubeProxy: !s.Bool("disable-kube-proxy"),
+		Network:           s.String("flannel-backend") != "none",
+		SecretsEncryption: s.Bool("secrets-encryption"),
+		Debug:             s.Bool("debug"), Verbosity: s.Int("v"), VModule: s.String("vmodule"),
+		APIServerArgs:         s.List("kube-apiserver-arg"),
+		ControllerManagerArgs: append(slices.Clone(s.List("kube-controller-manager-arg")), s.List("kube-controller-arg")...),
+		SchedulerArgs:         s.List("kube-scheduler-arg"), KubeletArgs: s.List("kubelet-arg"),
+		KubeProxyArgs: s.List("kube-proxy-arg"),
+		Disable:       map[string]bool{}, settings: s,
+	}
+	for _, name := range s.Split("disable") {
+		o.Disable[name] = true
+	}
+	if err := o.checkRuntime(s); err != nil {
+		return nil, err
+	}
+	if err := o.completeAddresses(host); err != nil {
+		return nil, err
+	}
+	o.SANs = append(s.Split("tls-san"), append([]string{"127.0.0.1", "::1", "localhost", o.NodeName, o.AdvertiseAddress}, o.NodeIPs...)...)
+	if _, _, err := portRange(o.NodePortRange); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *Options) checkRuntime(s config.Settings) error {
+	if o.RuntimeEndpoint == "" {
+		return fmt.Errorf("container-runtime-endpoint is not set: this double carries no containerd of its own; " +
+			"name the socket of the host's, such as /run/containerd/containerd.sock")
+	}
+	if s.Bool("embedded-registry") {
+		return fmt.Errorf("invalid flag use; --embedded-registry requires the embedded containerd, " +
+			"container-runtime-endpoint names another")
+	}
+	if o.ImageEndpoint == "" {
+		o.ImageEndpoint = o.RuntimeEndpoint
+	}
+	return nil
+}
+
+func (o *Options) completeAddresses(host Host) error {
+	if len(o.NodeIPs) == 0 {
+		address, err := host.Address()
+		if err != nil {
+			return fmt.Errorf("no address for this node: %w; set node-ip", err)
+		}
+		o.NodeIPs = []string{address}
+	}
+	families := map[string][]bool{}
+	for key, texts := range map[string][]string{
+		"node-ip": o.NodeIPs, "cluster-cidr": o.ClusterCIDRs, "service-cidr": o.ServiceCIDRs, "cluster-dns": o.ClusterDNS,
+	} {
+		for _, text := range texts {
+			four, err := isIPv4(text, strings.HasSuffix(key, "-cidr"))
+			if err != nil {
+				return fmt.Errorf("invalid %s %q: %w", key, text, err)
+			}
+			families[key] = append(families[key], four)
+		}
+	}
+	for _, key := range []string{"cluster-cidr", "service-cidr"} {
+		if len(families[key]) == 0 {
+			return fmt.Errorf("%s is empty", key)
+		}
+	}
+	if families["cluster-cidr"][0] != families["service-cidr"][0] || families["node-ip"][0] != families["cluster-cidr"][0] {
+		return fmt.Errorf("cluster-cidr %s, service-cidr %s and node-ip %s must be of one address family",
+			o.ClusterCIDRs[0], o.ServiceCIDRs[0], o.NodeIPs[0])
+	}
+	if len(o.ClusterDNS) == 0 {
+		address, err := nth(o.ServiceCIDRs[0], 10)
+		if err != nil {
+			return err
+		}
+		o.ClusterDNS = []string{address}
+	} else if families["cluster-dns"][0] != families["service-cidr"][0] {
+		return fmt.Errorf("cluster-dns %s is not of the address family of service-cidr %s", o.ClusterDNS[0], o.ServiceCIDRs[0])
+	}
+	o.AdvertiseAddress = firstOf(o.AdvertiseAddress, o.NodeIPs[0])
+	if o.AdvertisePort == 0 {
+		o.AdvertisePort = o.Port
+	}
+	return nil
+}
+
+func isIPv4(text string, cidr bool) (bool, error) {
+	if cidr {
+		prefix, err := netip.ParsePrefix(text)
+		return prefix.Addr().Is4(), err
+	}
+	address, err := netip.ParseAddr(text)
+	return address.Is4(), err
+}
+
+// nth is the n-th address of a network.
+func nth(cidr string, n uint32) (string, error) {
+	_, network, err := net.ParseCIDR(cidr)
+	if err != nil {
+		return "", err
+	}
+	ip := network.IP
+	low := ip[len(ip)-4:]
+	binary.BigEndian.PutUint32(low, binary.BigEndian.Uint32(low)+n)
+	if !network.Contains(ip) {
+		return "", fmt.Errorf("%s has no address number %d", cidr, n)
+	}
+	return ip.String(), nil
+}
+
+func portRange(text string) (low, high int, err error) {
+	first, last, ok := strings.Cut(text, "-")
+	low, errLow := strconv.Atoi(first)
+	high, errHigh := strconv.Atoi(last)
+	if !ok || errLow != nil || errHigh != nil || low < 1 || high > 65535 || low > high {
+		return 0, 0, fmt.Errorf("invalid service-node-port-range %q: want two ports, such as 30000-32767", text)
+	}
+	return low, high, nil
+}
+
+// APIServiceIP is where pods find the API.
+func (o *Options) APIServiceIP() string {
+	address, _ := nth(o.ServiceCIDRs[0], 1) // completeAddresses has parsed it
+	return address
+}
+
+// WithoutEffect are the keys that were set and that the double takes no notice of.
+func (o *Options) WithoutEffect() []string {
+	var names []string
+	for _, name := range o.settings.SetKeys() {
+		if _, isRefused := refused[name]; !isRefused && !slices.Contains(acting, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Path is a place under the data directory.
+func (o *Options) Path(parts ...string) string {
+	return filepath.Join(append([]string{o.DataDir}, parts...)...)
+}
+
+// TLS is a place under server/tls.
+func (o *Options) TLS(name string) string { return o.Path("server/tls", name) }
+
+func firstOf(values ...string) string {
+	for _, value := range values {
+		if value != "" {
+			return value
+		}
+	}
+	return ""
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"log"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"edgefleet.local/k3s_double/pki"
+)
+
+const (
+	etcResolvConf     = "/etc/resolv.conf"
+	systemdResolvConf = "/run/systemd/resolve/resolv.conf"
+)
+
+// prepareKernel loads modules and sets forwarding. Where the host forbids it, it is told and the components decide.
+func (s *server) prepareKernel() {
+	for _, module := range []string{"overlay", "nf_conntrack", "br_netfilter", "iptable_nat", "iptable_filter"} {
+		if _, err := os.Stat("/sys/module/" + module); err == nil {
+			continue
+		}
+		if err := exec.Command("modprobe", "--", module).Run(); err != nil {
+			log.Printf("Failed to load kernel module %s with modprobe", module)
+		}
+	}
+	for name, value := range map[string]string{
+		"net/ipv4/ip_forward": "1", "net/ipv4/conf/all/forwarding": "1", "net/ipv4/conf/default/forwarding": "1",
+		"net/bridge/bridge-nf-call-iptables": "1", "net/netfilter/nf_conntrack_tcp_timeout_established": "86400",
+		"net/netfilter/nf_conntrack_tcp_timeout_close_wait": "3600",
+	} {
+		path := "/proc/sys/" + name
+		if old, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(old)) == value {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+			log.Printf("Failed to set sysctl %s: %v", strings.ReplaceAll(name, "/", "."), err)
+		}
+	}
+}
+
+// chooseResolvConf finds one that pods can use: all its servers routable. Else it writes one with a public server.
+func (s *server) chooseResolvConf() error {
+	if s.options.ResolvConf != "" {
+		return nil
+	}
+	for _, path := range []string{etcResolvConf, systemdResolvConf} {
+		if text, err := os.ReadFile(path); err == nil && allRoutable(string(text)) {
+			s.options.ResolvConf = path
+			return nil
+		}
+	}
+	s.options.ResolvConf = s.options.Path("agent/etc/resolv.conf")
+	log.Printf("Host resolv.conf includes loopback, multicast or link-local nameservers: using 8.8.8.8 in %s", s.options.ResolvConf)
+	if err := os.MkdirAll(filepath.Dir(s.options.ResolvConf), 0o755); err != nil {
+		return err
+	}
+	return pki.WriteFile(s.options.ResolvConf, []byte("nameserver 8.8.8.8\n"), 0o444)
+}
+
+func allRoutable(resolvConf string) bool {
+	found := false
+	for _, line := range strings.Split(resolvConf, "\n") {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "nameserver" {
+			continue
+		}
+		address, err := netip.ParseAddr(fields[1])
+		if err != nil || !address.IsGlobalUnicast() {
+			return false
+		}
+		found = true
+	}
+	return found
+}
