@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -116,19 +115,10 @@ def reboot(
         lab.hosts.reboot(host, power_cut=power_cut)
 
 
-def guarded(command: Callable[[], object]) -> int:
-    """Run a command; an error meant for a person is shown without a traceback."""
+def main() -> None:
+    """The entry point: an error meant for a person is shown without a traceback."""
     try:
-        command()
+        app()
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("lab: stopped. Run the same command again to go on, or `python -m lab down`.", file=sys.stderr)
-        return 130
-    return 0
-
-
-def main() -> None:
-    """The entry point."""
-    sys.exit(guarded(lambda: app(standalone_mode=True)))
+        sys.exit(1)

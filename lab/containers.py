@@ -95,7 +95,8 @@ class ContainerHosts:
         arguments = [
             *("--name", self.container(host.name), "--hostname", host.name, "--label", f"{LABEL}={self.paths.id}"),
             *("--network", self.paths.id, "--ip", host.address, "--mac-address", self.mac(_place(host.name))),
-            *("--dns-search", "."),
+            # A proxy of the machine's environment is for its programs, not for a host's services.
+            *("--dns-search", ".", "--http-proxy=false"),
             *("--privileged", "--ulimit", f"nofile={nofile}:{nofile}", "--ulimit", f"nproc={nproc}:{nproc}"),
         ]
         if Path("/lib/modules").is_dir():
@@ -115,9 +116,9 @@ class ContainerHosts:
         """A new host. Only `start` makes it count: whatever was killed before that is thrown away by the next run."""
         for volume in VOLUMES:
             name = f"{self.container(host.name)}-{volume}"
-            self.podman("volume", "rm", "--force", name, check=False)
             self.podman("volume", "create", "--label", f"{LABEL}={self.paths.id}", name)
-        self.podman("create", "--label", f"{SPEC_LABEL}={spec}", *arguments)
+        # --replace: the podman of a killed run may have been creating it until just now.
+        self.podman("create", "--replace", "--label", f"{SPEC_LABEL}={spec}", *arguments)
         archive = ssh.identity_archive(self.paths, host.name, self._run)
         self.podman("cp", "-", f"{self.container(host.name)}:/", stdin=archive)
         self._start(host.name)
@@ -134,16 +135,18 @@ class ContainerHosts:
         spec = hashlib.sha256(json.dumps(material).encode()).hexdigest()[:16]
         found = self._inspect(host.name)
         if found:
-            state = found["State"]["Status"]
+            state = found["State"]
             same = found["Config"]["Labels"].get(SPEC_LABEL) == spec
-            if same and state == "running":
+            # Go's zero time: created, but never started.
+            whole = not state["StartedAt"].startswith("0001-")
+            if same and whole and state["Status"] == "running":
                 return
-            if same and state in ("exited", "stopped"):
+            if same and whole and state["Status"] in ("created", "exited", "stopped"):
                 self._start(host.name)
                 return
-            why = "half made by a run that was killed" if same else "made from another image or with other options"
+            why = "made from another image or with other options" if not same else f"half made ({state['Status']})"
             progress.note(f"        {host.name} was {why}: made anew")
-            self._remove(host.name)
+        self._remove(host.name)
         self._make(host, arguments, spec)
 
     def _inspect(self, name: str) -> dict[str, Any]:
@@ -157,7 +160,14 @@ class ContainerHosts:
         return found[0] if found else {}
 
     def _remove(self, name: str) -> None:
-        self.podman("rm", "--force", "--time", "0", "--volumes", self.container(name))
+        """Remove what there is of a host; its ssh connections would hang on a successor with the same address."""
+        ssh.end_connections(self.paths, self._run)
+        found = self.podman.labelled(self.paths.id)
+        if self.container(name) in found["container"]:
+            self.podman("rm", "--force", "--time", "0", "--volumes", self.container(name))
+        for volume in found["volume"]:
+            if volume.startswith(f"{self.container(name)}-"):
+                self.podman("volume", "rm", "--force", volume)
 
     # The interface of HostKind
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -48,6 +49,8 @@ MASKED = (
     "systemd-udevd-kernel.socket",
     "systemd-udev-trigger.service",
 )
+# Processes and mounts of a build end with the one process that is killed when a run is: nothing stays mounted.
+CONFINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 # A build needs the tar file and the unpacked image beside it.
 NEEDED_BYTES = 2 * 1024**3
 # Certificates of the machine's own authorities: behind an intercepting proxy the hosts need them as well.
@@ -139,27 +142,25 @@ def _check_space(folder: Path) -> None:
         )
 
 
-def _build(recipe: Recipe, tar: Path, lock: int, progress: Progress) -> None:
-    """Make the root file system. What a killed build left is a *.part file; only the lock's holder comes here."""
-    for leftover in tar.parent.glob("*.part"):
-        leftover.unlink()
+def _build(recipe: Recipe, tar: Path, lock: int, podman: Podman, progress: Progress) -> None:
+    """Make the root file system. Only the lock's holder comes here, so what lies about is of a killed build."""
+    scratch = tar.parent / "build"
+    podman.as_root("rm", "-rf", "--one-file-system", str(scratch))
+    scratch.mkdir()
     _check_space(tar.parent)
-    part = tar.with_name(f"{tar.name}.part")
-    log = tar.parent / "mmdebstrap.log"
+    part = scratch / tar.name
     lines = "".join(f"{source.line()}\n" for source in recipe.sources)
     with progress.step(f"host image: Debian 13 from {recipe.sources[0].uri}") as step:
         try:
-            # The ending tells mmdebstrap the format, so it must be told here: .part says nothing.
-            command = recipe.command(part)
             stream(
-                [*command[:1], "--format=tar", *command[1:]],
-                log=log,
+                [*podman.root(), *CONFINED, "env", f"TMPDIR={scratch}", *recipe.command(part)],
+                log=tar.parent / "mmdebstrap.log",
                 on_line=step.update,
                 lock=lock,
                 stdin=lines.encode(),
+                end_by=signal.SIGKILL,
             )
         except CommandFailed as failed:
-            part.unlink(missing_ok=True)
             raise LabError(
                 "The host image could not be made from these sources, "
                 f"which were taken from this machine's /etc/apt:\n{lines}{failed}"
@@ -167,6 +168,7 @@ def _build(recipe: Recipe, tar: Path, lock: int, progress: Progress) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.rename(tar)
+    podman.as_root("rm", "-rf", "--one-file-system", str(scratch))
 
 
 def ensure(folder: Path, recipe: Recipe, podman: Podman, progress: Progress) -> str:
@@ -178,7 +180,7 @@ def ensure(folder: Path, recipe: Recipe, podman: Podman, progress: Progress) -> 
             return recipe.tag
         tar = folder / f"{recipe.key}.tar"
         if not tar.exists():
-            _build(recipe, tar, lock, progress)
-        with progress.step("host image: import into podman"):
-            podman.import_image(tar, recipe.tag)
+            _build(recipe, tar, lock, podman, progress)
+        with progress.step("host image: import into podman") as step:
+            podman.import_image(tar, recipe.tag, lock=lock, log=folder / "import.log", on_line=step.update)
     return recipe.tag

@@ -20,9 +20,15 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 def cache_root(environ: Mapping[str, str] = os.environ) -> Path:
     """The folder of everything that can be made again: artifacts, images, the state of labs."""
     if environ.get("EDGEFLEET_CACHE"):
-        return Path(environ["EDGEFLEET_CACHE"]).expanduser().absolute()
-    base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home()) / ".cache"
-    return Path(base).absolute() / "edgefleet"
+        root = Path(environ["EDGEFLEET_CACHE"]).expanduser().absolute()
+    else:
+        base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home()) / ".cache"
+        root = Path(base).absolute() / "edgefleet"
+    if re.search(r"[\s\"':,]", str(root)):
+        raise LabError(
+            f"{root}: podman and ssh can't take this path. Set EDGEFLEET_CACHE to one without spaces or quotes."
+        )
+    return root
 
 
 def lab_id(name: str, checkout: Path = CHECKOUT) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
 from lab.packages import root_prefix
-from lab.process import SEARCH_PATH, Run, run
+from lab.process import SEARCH_PATH, Run, run, stream
 
 # On everything that belongs to a lab, with the lab's id as its value: what lacks it is never touched.
 LABEL = "edgefleet.lab"
@@ -23,7 +23,7 @@ class Podman:
         self._run = run
         self._prefix = prefix
 
-    def _root(self) -> list[str]:
+    def root(self) -> list[str]:
         """What goes before a command that needs root."""
         if self._prefix is None:
             self._prefix = root_prefix(self._run)
@@ -35,12 +35,12 @@ class Podman:
 
     def as_root(self, *command: str) -> None:
         """Run another program as podman runs."""
-        self._run([*self._root(), *command])
+        self._run([*self.root(), *command])
 
     def command(self, *arguments: str) -> list[str]:
         """The whole command line."""
         # runc by name: podman's default may be a crun that refuses this machine's control groups.
-        return [*self._root(), "podman", "--runtime", shutil.which("runc", path=SEARCH_PATH) or "runc", *arguments]
+        return [*self.root(), "podman", "--runtime", shutil.which("runc", path=SEARCH_PATH) or "runc", *arguments]
 
     def __call__(
         self, *arguments: str, stdin: bytes | None = None, check: bool = True, timeout: float | None = None
@@ -61,9 +61,10 @@ class Podman:
         """The id behind a name."""
         return self("image", "inspect", "--format", "{{.Id}}", tag)[1].strip()
 
-    def import_image(self, tar: Path, tag: str) -> None:
+    def import_image(self, tar: Path, tag: str, *, lock: int, log: Path, on_line: Callable[[str], None]) -> None:
         """Make an image from a root file system."""
-        self("import", "--quiet", "--change", 'CMD ["/sbin/init"]', str(tar), tag)
+        command = self.command("import", "--change", 'CMD ["/sbin/init"]', str(tar), tag)
+        stream(command, log=log, on_line=on_line, lock=lock)
 
     def labelled(self, lab: str) -> dict[str, list[str]]:
         """Names of all that carries this lab's label, by kind."""

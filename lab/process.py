@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -63,14 +64,15 @@ def stream(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: bytes | None = None,
+    end_by: signal.Signals = signal.SIGTERM,
 ) -> None:
     """Run a long program, each line of its output into `log` and to `on_line`.
 
     When this process is killed, the program must not go on beside the next run: the kernel ends it with its parent
-    (setpriv --pdeathsig), and it inherits `lock`, so that the next run waits until it is gone.
+    (setpriv --pdeathsig, by the signal `end_by`), and it inherits `lock`, so that the next run waits until it is gone.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    wrapped = [shutil.which("setpriv", path=SEARCH_PATH) or "setpriv", "--pdeathsig", "TERM", *command]
+    wrapped = [shutil.which("setpriv", path=SEARCH_PATH) or "setpriv", "--pdeathsig", end_by.name[3:], *command]
     tail: deque[str] = deque(maxlen=30)
     with (
         log.open("w", encoding="utf-8") as sink,
@@ -96,7 +98,7 @@ def stream(
                 tail.append(line)
                 on_line(line)
         except BaseException:
-            process.terminate()
+            process.send_signal(end_by)
             raise
     if process.returncode != 0:
         raise CommandFailed(list(command), process.returncode, "\n".join(tail), log)
