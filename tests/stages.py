@@ -107,7 +107,6 @@ def lab_stages() -> list[Stage]:
     lab = ("python", "-m", "lab")
     return [
         Stage("lab", ((*lab, "run", "--name", TEST_LAB),)),
-        Stage("lab again", (("pytest", "-q", "tests/integration/test_second_run.py"),)),
         Stage("integration", (("pytest", "-q", "-m", "lab and not full", "tests/integration"),)),
         Stage("lab down", ((*lab, "down", "--name", TEST_LAB),), always=True),
     ]

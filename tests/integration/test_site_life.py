@@ -1,0 +1,88 @@
+"""A site that has been prepared: run again, cut off from the network, rebooted, killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from lab.hosts import Host
+from lab.paths import CHECKOUT
+from lab.session import Lab
+from tests.integration.hosts import ask, lab_command, lab_of, no_way_out, playbook, recap, shell, until
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return lab_of()
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Host:
+    found = lab.hosts.status()
+    assert found, "no lab host: python -m lab run --name test"
+    return found[0].host
+
+
+@pytest.fixture(scope="module", autouse=True)
+def converged(lab: Lab) -> Iterator[None]:
+    """Leave the host as the other tests expect it, whatever happened here."""
+    yield
+    assert playbook(lab.paths, "edgefleet.wasm.site").returncode == 0
+
+
+def node_is_ready(lab: Lab, host: Host) -> bool:
+    code, out = lab.hosts.exec(host.name, ["k3s", "kubectl", "get", "nodes", "-o", "json"])
+    if code != 0:
+        return False
+    (node,) = json.loads(out)["items"]
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
+
+
+def test_second_run_of_everything_changes_nothing() -> None:
+    run = subprocess.run(
+        lab_command("run", "--name", "test"), cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=900
+    )
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr
+    figures = recap(run.stdout)
+    assert figures, "no play recap in the output"
+    assert all(figure["changed"] == 0 for figure in figures.values()), figures
+
+
+def test_check_mode_on_a_converged_host_reports_nothing(lab: Lab) -> None:
+    run = playbook(lab.paths, "edgefleet.wasm.site", "--check", "--diff")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert all(figure["changed"] == 0 for figure in recap(run.stdout).values()), run.stdout
+
+
+def test_back_after_a_power_cut_with_no_network_and_no_ansible(lab: Lab, host: Host) -> None:
+    before = shell(lab.hosts, host, "cat /proc/sys/kernel/random/boot_id; systemctl show -P ActiveEnterTimestamp k3s")
+    with no_way_out(host):
+        code, _ = lab.hosts.exec(host.name, ["timeout", "5", "getent", "hosts", "deb.debian.org"])
+        assert code != 0, "the host still reaches a name server: this test would prove nothing"
+        lab.hosts.reboot(host.name, power_cut=True)
+        until("node Ready after the power cut", 180, lambda: node_is_ready(lab, host))
+        until("workload answers after the power cut", 180, lambda: bool(ask(lab.hosts, host)))
+    after = shell(lab.hosts, host, "cat /proc/sys/kernel/random/boot_id; systemctl show -P ActiveEnterTimestamp k3s")
+    assert before != after, "the host was not rebooted"
+
+
+@pytest.mark.parametrize("unit", ["containerd", "k3s"])
+def test_back_by_itself_after_kill(lab: Lab, host: Host, unit: str) -> None:
+    pid = shell(lab.hosts, host, f"systemctl show -P MainPID {unit}").strip()
+    assert pid != "0"
+    shell(lab.hosts, host, f"kill -9 {pid}")
+    until(
+        f"{unit} with a new process",
+        60,
+        lambda: (
+            shell(lab.hosts, host, f"systemctl is-active -q {unit} && systemctl show -P MainPID {unit}").strip()
+            not in {pid, "0"}
+        ),
+    )
+    until("node Ready", 120, lambda: node_is_ready(lab, host))
+    assert ask(lab.hosts, host)
