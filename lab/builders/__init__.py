@@ -1,0 +1,112 @@
+"""Filling the mirror folder: releases where they can be reached, the same versions built here where they can't.
+
+A built artifact's source in the manifest ends with its recipe: when sources, versions or the compiler change, it is
+built anew. Whatever else is in the mirror and verified stays.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import (
+    Entry,
+    Mirror,
+    MirrorError,
+    Release,
+    SourceUnreachable,
+)
+
+from lab import locks
+from lab.builders import catalogue, wasm
+from lab.builders.base import Builder, host_arch
+from lab.builders.containerd import Containerd
+from lab.builders.golang import Go
+from lab.builders.k3s import AirgapImages, K3sDouble
+from lab.builders.toolchain import Toolchain
+from lab.errors import LabError
+from lab.progress import Progress
+
+# A source that does not answer in this time is passed over.
+TIMEOUT = 5.0
+_MAKERS: dict[str, Callable[[Go, Release], Builder]] = {
+    "containerd": lambda go, release: Containerd(go, release.version, release.arch, release.file),
+    "k3s": lambda go, release: K3sDouble(go, release.version, release.arch, release.file),
+    "k3s-airgap-images": lambda go, release: AirgapImages(go, release.version, release.arch, release.file),
+}
+
+
+def fill(mirror_dir: Path, progress: Progress) -> None:
+    """Have everything in the mirror that the roles pin and that the lab makes itself."""
+    cache = mirror_dir.parent
+    # One at a time: what a killed run has left running holds the lock until it has ended.
+    with locks.held(cache / "artifacts.lock", progress.note) as lock:
+        go, toolchain = Go(progress, lock=lock), Toolchain(cache / "toolchain", progress)
+        filler = Filler(Mirror(mirror_dir), progress, cache / "build")
+        for release in catalogue.releases(host_arch()):
+            filler.have(release, _MAKERS[release.name](go, release))
+        for own in wasm.builders(toolchain):
+            filler.have(Release(own.name, own.version, own.arch, own.file), own)
+        filler.tell()
+
+
+class Filler:
+    """Puts artifacts into one mirror; the work in between goes into a folder of its own."""
+
+    def __init__(self, mirror: Mirror, progress: Progress, folder: Path) -> None:
+        self.mirror = mirror
+        self.progress = progress
+        self.folder = folder
+        self.entries: list[Entry] = []
+        self._silent: set[str] = set()
+        # What a killed run has left. The lock's holder alone comes here.
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def have(self, release: Release, builder: Builder) -> None:
+        """Have one artifact: as it is there, else from its source, else built."""
+        try:
+            entry = self._present(release, builder) or self._fetched(release) or self._built(release, builder)
+        except MirrorError as error:
+            raise LabError(str(error)) from error
+        self.entries.append(entry)
+
+    def tell(self) -> None:
+        """Say of each artifact where it came from."""
+        for entry in self.entries:
+            self.progress.note(f"        {entry.name} {entry.version} {entry.arch}: {entry.source}")
+
+    def _present(self, release: Release, builder: Builder) -> Entry | None:
+        try:
+            entry = self.mirror.verify(release, allow_rebuilt=True)
+        except MirrorError:
+            return None
+        is_release = release.sha256 is not None and not entry.rebuilt
+        return entry if is_release or entry.source.endswith(recipe(builder)) else None
+
+    def _fetched(self, release: Release) -> Entry | None:
+        host = urlsplit(release.url or "").netloc
+        if release.sha256 is None or not host or host in self._silent:
+            return None
+        with self.progress.step(f"fetch {release.name} {release.version} from {host}") as step:
+            try:
+                return self.mirror.fetch(
+                    release, TIMEOUT, lambda done, total: step.update(f"{done >> 20} of {(total or 0) >> 20} MiB")
+                )
+            except SourceUnreachable:
+                self._silent.add(host)
+        self.progress.note(f"        {host} can't be reached: building its releases from source")
+        return None
+
+    def _built(self, release: Release, builder: Builder) -> Entry:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{release.name}-", dir=self.folder) as workdir:
+            file = builder.build(Path(workdir))
+            return self.mirror.add(release, file, f"{builder.source()}{recipe(builder)}")
+
+
+def recipe(builder: Builder) -> str:
+    """How the source of what it builds ends."""
+    return f", recipe {builder.key()[:12]}"
