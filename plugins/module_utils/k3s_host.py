@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import time
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from pathlib import Path
 from ansible_collections.edgefleet.wasm.plugins.module_utils.files import existing_parent, free_bytes
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import UNIT, RunCommand, unit_properties
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 SUPPORTED_OS = {"debian": ("13",)}
 # The kubelet does not start without these.
 CGROUP_CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
@@ -45,7 +43,6 @@ class Host:
     """What was found. ``disks`` is free megabytes by folder, ``port_owner`` who else has the API server's port."""
 
     systemd: bool
-    machine: str
     os_id: str
     os_version: str
     os_name: str
@@ -71,13 +68,7 @@ def problems(host: Host, limits: Limits) -> list[str]:
         ]
     found = []
     if host.os_version not in SUPPORTED_OS.get(host.os_id, ()):
-        found.append(
-            f"this host runs {host.os_name}; supported is Debian 13, whose crun runs WasmEdge. Reinstall the host."
-        )
-    if host.machine not in ARCHITECTURES:
-        found.append(
-            f"this host's architecture {host.machine} has no K3s release; supported are {', '.join(ARCHITECTURES)}."
-        )
+        found.append(f"this host runs {host.os_name}; supported is Debian 13, whose crun runs WasmEdge; reinstall it.")
     if host.memory_mb < limits.min_memory_mb:
         found.append(
             f"this host has {host.memory_mb} MB of memory, k3s_min_memory_mb asks for {limits.min_memory_mb}; "
@@ -118,7 +109,6 @@ def inspect(run: RunCommand, port: int, root: Path = Path("/")) -> Host:
     unit = unit_properties(run, "LoadState", "ActiveState", "ExecMainStartTimestampMonotonic") if systemd else {}
     return Host(
         systemd=systemd,
-        machine=platform.machine(),
         os_id=release.get("ID", ""),
         os_version=release.get("VERSION_ID", ""),
         os_name=release.get("PRETTY_NAME", "an unknown system"),

@@ -6,7 +6,7 @@ DOCUMENTATION = r"""
 module: k3s_preflight
 short_description: See whether a host can carry K3s, and what is there already
 description:
-  - Checks, in one round trip, that the host runs systemd, a supported distribution and architecture, has enough
+  - Checks, in one round trip, that the host runs systemd, a supported distribution, has enough
     memory and disk and the cgroup controllers that the kubelet needs, and that nothing but K3s uses the API server's
     port.
   - Fails with every reason at once. Reads only.

@@ -1,0 +1,150 @@
+"""What the preflight sees on a host, and what it says about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_host import Host, Limits, inspect, notes, problems
+
+from tests.unit.roles.conftest import FakeRun
+
+LIMITS = Limits(min_memory_mb=1800, min_disk_mb=4096, port=6443)
+GOOD = Host(
+    systemd=True,
+    os_id="debian",
+    os_version="13",
+    os_name="Debian GNU/Linux 13 (trixie)",
+    memory_mb=7900,
+    swap_mb=0,
+    disks={"/var/lib/rancher": 20000},
+    cgroup_version=2,
+    missing_controllers=[],
+    port_owner="",
+    clock_year=2026,
+    absent_links=[],
+    unit_present=False,
+    stale=False,
+)
+HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+
+def test_a_sound_host_has_no_problems() -> None:
+    assert problems(GOOD, LIMITS) == []
+    assert notes(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"systemd": False, "memory_mb": 1}, ["does not run systemd", "boot it"]),
+        ({"os_version": "12", "os_name": "Debian 12"}, ["this host runs Debian 12", "Debian 13", "reinstall it"]),
+        ({"os_id": "ubuntu", "os_version": "24.04", "os_name": "Ubuntu"}, ["this host runs Ubuntu"]),
+        ({"memory_mb": 900}, ["900 MB of memory", "k3s_min_memory_mb asks for 1800", "add memory"]),
+        ({"disks": {"/var/lib/containerd": 5}}, ["/var/lib/containerd has 5 MB", "k3s_min_disk_mb asks for 4096"]),
+        ({"missing_controllers": ["pids"]}, ["no cgroup controller pids", "command line"]),
+        ({"port_owner": "nginx (process 7)"}, ["port 6443", "taken by nginx (process 7)", "https-listen-port"]),
+        ({"clock_year": 1970}, ["clock says 1970", "set the time"]),
+    ],
+)
+def test_each_bad_thing_is_one_sentence(found: dict[str, object], words: list[str]) -> None:
+    (sentence,) = problems(dataclasses.replace(GOOD, **found), LIMITS)  # type: ignore[arg-type]
+    for part in words:
+        assert part in sentence
+
+
+def test_everything_bad_is_told_at_once() -> None:
+    host = dataclasses.replace(GOOD, memory_mb=1, disks={"/a": 1, "/b": 2}, port_owner="x")
+    assert len(problems(host, LIMITS)) == 4
+
+
+def test_swap_is_noted_and_allowed() -> None:
+    host = dataclasses.replace(GOOD, swap_mb=512)
+    assert problems(host, LIMITS) == []
+    assert "512 MB of swap" in notes(host)[0]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The parts of a host's file system that are read."""
+    for name, text in {
+        "etc/os-release": 'ID=debian\nVERSION_ID="13"\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n',
+        "proc/meminfo": "MemTotal:        2048000 kB\nSwapTotal:             0 kB\n",
+        "proc/net/tcp": HEADER,
+        "sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory hugetlb pids\n",
+        "usr/bin/kubectl": "",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def no_unit(run: FakeRun) -> FakeRun:
+    return run.on("systemctl show", "LoadState=not-found\nActiveState=inactive\nExecMainStartTimestampMonotonic=0\n")
+
+
+def listen(root: Path, cgroup: str) -> None:
+    """Process 42 listens on 6443 (0x192B)."""
+    (root / "proc/net/tcp").write_text(HEADER + "0: 00000000:192B 00000000:0000 0A 0 0 0 0 0 777 1\n")
+    process = root / "proc/42"
+    (process / "fd").mkdir(parents=True)
+    (process / "fd/3").symlink_to("socket:[777]")
+    (process / "cgroup").write_text(cgroup)
+    (process / "comm").write_text("haproxy\n")
+
+
+def test_a_bare_host(root: Path, no_unit: FakeRun) -> None:
+    host = inspect(no_unit, 6443, root)
+    assert (host.systemd, host.os_id, host.os_version, host.memory_mb) == (True, "debian", "13", 2000)
+    assert host.missing_controllers == []
+    assert host.absent_links == ["crictl"]
+    assert not host.unit_present
+    assert not host.stale
+    assert len(host.disks) == 1
+
+
+def test_without_systemd_nothing_is_asked_of_it(root: Path, run: FakeRun) -> None:
+    (root / "run/systemd/system").rmdir()
+    assert not inspect(run, 6443, root).systemd
+    assert run.commands == []
+
+
+def test_controllers_of_both_cgroup_versions(root: Path, no_unit: FakeRun) -> None:
+    (root / "sys/fs/cgroup/cgroup.controllers").write_text("cpu memory\n")
+    assert inspect(no_unit, 6443, root).missing_controllers == ["cpuset", "pids"]
+    (root / "sys/fs/cgroup/cgroup.controllers").unlink()
+    (root / "proc/cgroups").write_text(
+        "#subsys_name hierarchy num_cgroups enabled\ncpuset 1 1 1\ncpu 2 1 1\nmemory 3 1 0\npids 4 1 1\n"
+    )
+    host = inspect(no_unit, 6443, root)
+    assert (host.cgroup_version, host.missing_controllers) == (1, ["memory"])
+
+
+def test_who_has_the_port(root: Path, no_unit: FakeRun) -> None:
+    listen(root, "0::/system.slice/haproxy.service\n")
+    assert inspect(no_unit, 6443, root).port_owner == "haproxy (process 42)"
+    assert inspect(no_unit, 7443, root).port_owner == ""
+
+
+def test_k3s_itself_may_have_the_port(root: Path, no_unit: FakeRun) -> None:
+    listen(root, "0::/system.slice/k3s.service\n")
+    assert inspect(no_unit, 6443, root).port_owner == ""
+
+
+@pytest.mark.parametrize(("age", "stale"), [(3600, True), (-3600, False)])
+def test_a_process_older_than_its_configuration_is_stale(root: Path, run: FakeRun, age: int, stale: bool) -> None:
+    config = root / "etc/rancher/k3s/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("debug: true\n")
+    os.utime(config, (0, 0))  # moved into place: its mtime says nothing
+    started = int((time.clock_gettime(time.CLOCK_MONOTONIC) - age) * 1e6)
+    run.on("systemctl show", f"LoadState=loaded\nActiveState=active\nExecMainStartTimestampMonotonic={started}\n")
+    host = inspect(run, 6443, root)
+    assert host.unit_present
+    assert host.stale is stale

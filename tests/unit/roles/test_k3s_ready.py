@@ -1,0 +1,136 @@
+"""What counts as a K3s that is ready for pods."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import (
+    Expectation,
+    K3sError,
+    Kubectl,
+    KubectlError,
+    Readiness,
+    journal_errors,
+    wait_until_ready,
+)
+
+from tests.unit.roles.conftest import Clock, FakeRun
+
+VERSION = "v1.30.4+k3s1"
+UNIT_UP = "LoadState=loaded\nActiveState=active\nSubState=running\nNRestarts=0\n"
+
+
+def node(ready: str = "True", version: str = VERSION, reason: str = "KubeletReady") -> dict[str, Any]:
+    return {
+        "kind": "Node",
+        "metadata": {"name": "edge1"},
+        "status": {
+            "conditions": [{"type": "Ready", "status": ready, "reason": reason, "message": "why"}],
+            "nodeInfo": {"kubeletVersion": version, "containerRuntimeVersion": "containerd://2.0.11"},
+        },
+    }
+
+
+def named(kind: str, name: str) -> dict[str, Any]:
+    return {"kind": kind, "metadata": {"name": name}}
+
+
+ALL = [node(), named("ServiceAccount", "default"), named("RuntimeClass", "wasmedge")]
+
+
+def listed(*objects: dict[str, Any]) -> str:
+    return json.dumps({"kind": "List", "items": list(objects)})
+
+
+@pytest.fixture
+def healthy(run: FakeRun) -> FakeRun:
+    run.on("systemctl show", UNIT_UP)
+    run.on("--raw=/readyz", "ok")
+    run.on("--raw=/version", json.dumps({"gitVersion": VERSION}))
+    return run.on("--output=json", listed(*ALL))
+
+
+def readiness(run: FakeRun) -> Readiness:
+    return Readiness(run, Expectation(node="edge1", version=VERSION, runtime_classes=("wasmedge",)))
+
+
+def test_nothing_is_missing(healthy: FakeRun) -> None:
+    asked = readiness(healthy)
+    assert asked.missing() == ""
+    assert asked.server_version == VERSION
+    assert asked.node["container_runtime"] == "containerd://2.0.11"
+
+
+@pytest.mark.parametrize(
+    ("words", "out", "missing"),
+    [
+        ("systemctl show", "LoadState=not-found\nActiveState=inactive\n", "k3s.service does not exist"),
+        ("systemctl show", UNIT_UP.replace("=active", "=activating"), "k3s.service is activating (running)"),
+        # The old process still answers while the restart waits in systemd's queue.
+        ("systemctl show", UNIT_UP + "Job=4711\n", "k3s.service is active (running)"),
+        ("--raw=/version", json.dumps({"gitVersion": "v1.30.3+k3s1"}), "the API server says v1.30.3+k3s1"),
+        ("--output=json", "", "node edge1 has not registered"),
+        ("--output=json", listed(node(ready="False", reason="KubeletNotReady")), "not ready (KubeletNotReady: why)"),
+        ("--output=json", listed(node(version="v1.30.3+k3s1")), "node edge1 runs v1.30.3+k3s1"),
+        ("--output=json", listed(*ALL[:2]), "RuntimeClass wasmedge does not exist yet"),
+        ("--output=json", listed(ALL[0], ALL[2]), "ServiceAccount default does not exist yet"),
+    ],
+)
+def test_the_first_thing_that_is_missing_is_named(healthy: FakeRun, words: str, out: str, missing: str) -> None:
+    assert missing in readiness(healthy.on(words, out)).missing()
+
+
+def test_an_api_server_that_says_no_is_not_ready(healthy: FakeRun) -> None:
+    healthy.on("--raw=/readyz", rc=1, err="noise\nError from server (InternalError): [-]etcd failed\n")
+    assert "[-]etcd failed" in readiness(healthy).missing()
+
+
+def test_it_waits_until_all_is_there(healthy: FakeRun, clock: Clock) -> None:
+    answers = iter(["", listed(node(ready="False")), listed(*ALL)])
+    healthy.then("--output=json", lambda: (0, next(answers), ""))
+    assert wait_until_ready(readiness(healthy), 60, clock, clock.sleep) == 4
+
+
+def test_the_end_of_the_wait_says_what_was_missing(healthy: FakeRun, clock: Clock) -> None:
+    healthy.on("--output=json", listed(node(ready="False", reason="KubeletNotReady")))
+    with pytest.raises(K3sError, match=r"after 10 s \(k3s_ready_timeout\): node edge1 is not ready \(KubeletNotReady"):
+        wait_until_ready(readiness(healthy), 10, clock, clock.sleep)
+
+
+def test_a_service_that_keeps_falling_is_not_waited_for(healthy: FakeRun, clock: Clock) -> None:
+    restarts = iter(range(1000))
+    healthy.then(
+        "systemctl show",
+        lambda: (
+            0,
+            f"LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nNRestarts={next(restarts)}\n",
+            "",
+        ),
+    )
+    with pytest.raises(K3sError, match=r"does not stay up \(\d+ restarts in \d+ s\): k3s.service is activating"):
+        wait_until_ready(readiness(healthy), 3600, clock, clock.sleep)
+    assert clock.now < 60
+
+
+def test_kubectl_errors_carry_the_last_line(run: FakeRun) -> None:
+    run.on("kubectl", rc=1, err="first\nerror: the server is away\n")
+    with pytest.raises(KubectlError, match="`k3s kubectl get pods` ended with 1: error: the server is away"):
+        Kubectl(run).text("get", "pods")
+
+
+def test_one_object_comes_as_it_is(run: FakeRun) -> None:
+    run.on("kubectl", json.dumps(named("Pod", "p")))
+    assert Kubectl(run).objects("pod/p") == [named("Pod", "p")]
+
+
+def test_only_errors_of_the_journal_are_shown(run: FakeRun) -> None:
+    lines = [
+        'time="2026" level=info msg="Starting k3s"',
+        "I1121 07:00:00.000000 1 server.go:1] fine",
+        'time="2026" level=fatal msg="flag provided but not defined"',
+        "E1121 07:00:01.000000 1 kubelet.go:1] no",
+    ]
+    run.on("journalctl", "\n".join(lines))
+    assert journal_errors(run) == lines[2:]
