@@ -26,7 +26,14 @@ class HostStatus:
     system: str
 
 
-class HostKind(Protocol):
+class Executes(Protocol):
+    """Runs commands on hosts."""
+
+    def exec(self, name: str, command: Sequence[str]) -> tuple[int, str]:
+        """Run a command on a host without ssh: exit code and output."""
+
+
+class HostKind(Executes, Protocol):
     """Makes, finds and removes the hosts of one lab. Everything is safe to call again after a kill."""
 
     def up(self, names: Sequence[str], progress: Progress) -> list[Host]:
@@ -35,11 +42,14 @@ class HostKind(Protocol):
     def down(self, progress: Progress) -> None:
         """Remove all that belongs to this lab and nothing else."""
 
+    def names(self) -> list[str]:
+        """The names of the hosts there are, whole or half made."""
+
+    def find(self, name: str) -> Host:
+        """The host of this name, or an error that says which there are."""
+
     def status(self) -> list[HostStatus]:
-        """The hosts there are."""
+        """How the hosts are."""
 
     def reboot(self, name: str, *, power_cut: bool = False) -> None:
         """Stop and start a host; with `power_cut` without telling it first. Returns when it is reachable again."""
-
-    def exec(self, name: str, command: Sequence[str]) -> tuple[int, str]:
-        """Run a command on a host without ssh: exit code and output."""

@@ -44,7 +44,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """One line that stays on the screen."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, highlight=False)
 
     def passthrough(self, line: str) -> None:
         """A line of a program's own output, with its own colours."""

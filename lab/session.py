@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from lab import image, inventory, locks, packages
 from lab.containers import ContainerHosts
-from lab.hosts import Host
+from lab.hosts import Host, HostKind
 from lab.paths import LabPaths
 from lab.podman import Podman
 from lab.process import SEARCH_PATH
@@ -22,7 +22,7 @@ class Lab:
         self.paths = paths
         self.progress = progress
         podman = Podman()
-        self.hosts = ContainerHosts(
+        self.hosts: HostKind = ContainerHosts(
             paths,
             lambda: image.ensure(paths.image, image.machine_recipe(), podman, progress),
             systemd=systemd,

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from lab.errors import LabError
-from lab.hosts import Host, HostKind
+from lab.hosts import Executes, Host
 from lab.progress import Step
 
 NAMESPACE = "edgefleet-skeleton"
 SECONDS = 30.0
 
 
-def port(hosts: HostKind, host: Host) -> int:
+def port(hosts: Executes, host: Host) -> int:
     """The node port of the workload's Service, as the cluster itself tells it."""
     code, out = hosts.exec(host.name, ["k3s", "kubectl", "get", "services", "-n", NAMESPACE, "-o", "json"])
     services = json.loads(out)["items"] if code == 0 else []
@@ -35,7 +35,7 @@ def fetch(url: str) -> str:
         return str(answer.read().decode(errors="replace"))
 
 
-def ask(hosts: HostKind, host: Host, step: Step, fetch: Callable[[str], str] = fetch) -> str:
+def ask(hosts: Executes, host: Host, step: Step, fetch: Callable[[str], str] = fetch) -> str:
     """The workload's answer, checked: it carries our nonce and says that it runs as WebAssembly."""
     nonce = f"{time.time_ns():x}"
     url = f"http://{host.address}:{port(hosts, host)}/?nonce={nonce}"
