@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, Any] = {
     "group": {"type": "str", "default": "root"},
     "mode": {"type": "str"},
 }
-REQUIRED_IF = [
+REQUIRED_IF: list[tuple[str, str, tuple[str, ...]]] = [
     ("state", "verified", ("version", "arch", "file", "mirror")),
     ("state", "present", ("version", "arch", "file", "mirror", "dest")),
     ("state", "absent", ("dest",)),

@@ -66,8 +66,8 @@ class Records:
         version = record["version"] if keep_other_versions else None
         self._rewrite(lambda other: not _matches(other, record["name"], record["dest"], version), [record])
 
-    def drop(self, name: str, dest: str) -> None:
-        self._rewrite(lambda other: not _matches(other, name, dest, None), [])
+    def drop(self, name: str, dest: str, version: str | None = None) -> None:
+        self._rewrite(lambda other: not _matches(other, name, dest, version), [])
 
     def _rewrite(self, keep: Callable[[Record], bool], add: list[Record]) -> None:
         records = [other for other in self.all() if keep(other)] + add
