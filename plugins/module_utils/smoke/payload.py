@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the controller hands to the host: probe modules, as one argument of the module (kilobytes, one round trip)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
+
+_MAGIC = b"\0asm\1\0\0\0"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The probes compiled ahead of time, for one engine in one version on one architecture."""
+
+    engine: str
+    engine_version: str
+    arch: str
+    modules: Mapping[str, bytes]
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.engine_version} {self.arch}"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """``no_compiled`` says why there are no compiled probes at all, if so."""
+
+    nonce: str
+    plain: Mapping[str, bytes]
+    compiled: tuple[Compiled, ...] = ()
+    no_compiled: str = ""
+
+    def compiled_for(self, engine: str, engine_version: str | None, arch: str) -> Compiled | None:
+        wanted = (engine, engine_version, arch)
+        return next((one for one in self.compiled if (one.engine, one.engine_version, one.arch) == wanted), None)
+
+    def as_argument(self) -> dict[str, Any]:
+        return {
+            "nonce": self.nonce,
+            "plain": _encoded(self.plain),
+            "compiled": [{**vars(one), "modules": _encoded(one.modules)} for one in self.compiled],
+            "no_compiled": self.no_compiled,
+        }
+
+    @classmethod
+    def of(cls, argument: Mapping[str, Any]) -> Payload:
+        try:
+            return cls(
+                nonce=argument["nonce"],
+                plain=_decoded(argument["plain"]),
+                compiled=tuple(
+                    Compiled(one["engine"], one["engine_version"], one["arch"], _decoded(one["modules"]))
+                    for one in argument["compiled"]
+                ),
+                no_compiled=argument["no_compiled"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SmokeError(
+                f"payload is not what the action plugin makes ({error!r}): call edgefleet.wasm.wasm_smoke "
+                "by this name, without payload"
+            ) from error
+
+
+def _encoded(modules: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(content).decode("ascii") for name, content in modules.items()}
+
+
+def _decoded(modules: Mapping[str, str]) -> dict[str, bytes]:
+    return {name: base64.b64decode(content, validate=True) for name, content in modules.items()}
+
+
+def same_module(one: bytes, other: bytes) -> bool:
+    """Whether two modules are one but for custom sections: names, debug information, an engine's native code."""
+    essence = _essence(one)
+    return essence is not None and essence == _essence(other)
+
+
+def _essence(module: bytes) -> str | None:
+    """A hash of all sections that mean something to an interpreter; None if these are no sections of a module."""
+    if not module.startswith(_MAGIC):
+        return None
+    digest = hashlib.sha256()
+    at = len(_MAGIC)
+    while at < len(module):
+        section = module[at]
+        size, begin = _leb128(module, at + 1)
+        end = begin + size
+        if size < 0 or end > len(module):
+            return None
+        if section != 0:
+            digest.update(module[at:end])
+        at = end
+    return digest.hexdigest()
+
+
+def _leb128(data: bytes, at: int) -> tuple[int, int]:
+    """An unsigned number in WebAssembly's variable length, and where the next byte is; -1 if it is cut or too long."""
+    value = 0
+    for index, byte in enumerate(data[at : at + 5]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, at + index + 1
+    return -1, at

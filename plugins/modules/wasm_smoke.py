@@ -1,0 +1,215 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: wasm_smoke
+short_description: Prove on a host that its Wasm path is live, and measure its cold start
+description:
+  - Runs probe modules in containers of the host's own OCI runtime, with the configuration that pods get, and returns
+    one document with a verdict line a check, the identity of what was tested, and the measured samples.
+  - The plain probe modules are made on the controller, with the Python package wasmtime. Ahead-of-time compiled ones
+    come out of the mirror (artifact C(wasm-probes)); where it has none for the host's engine and architecture, the
+    lines that need them are C(not_applicable).
+  - The host needs Python, and what is tested. Nothing on it is changed; the containers and files of a test are
+    removed, and what a killed one left is removed by the next.
+  - Each measurement is interleaved with a native control that does the same without an engine.
+options:
+  runtime:
+    description: The OCI runtime on the host.
+    type: path
+    default: /usr/bin/crun
+  cgroup_manager:
+    description:
+      - How the runtime makes cgroups. V(auto) does as pods do on such a host, V(systemd) where systemd has the unified
+        hierarchy, else V(cgroupfs).
+      - V(disabled) makes none, and sets no limits.
+    type: str
+    choices: [auto, systemd, cgroupfs, disabled]
+    default: auto
+  samples:
+    description: How many cold starts are measured on each side, after warm-up (5 to 1000).
+    type: int
+    default: 20
+  timeout:
+    description: Seconds that one container may take (1 to 600).
+    type: int
+    default: 30
+  fail_on:
+    description:
+      - V(function) fails the task if a check of the layer C(function) is C(fail) or C(invalid).
+      - V(all) does so for every layer, speed too.
+      - V(none) never does. The document is returned in any case.
+    type: str
+    choices: [none, function, all]
+    default: function
+  mirror:
+    description: The mirror folder on the controller, for the compiled probes (see M(edgefleet.wasm.mirror)).
+    type: path
+  host:
+    description: What the document calls the host. Its name in the inventory if not given.
+    type: str
+  payload:
+    description: The probe modules. Filled in by the controller's half of this module, not to be given.
+    type: dict
+notes:
+  - Needs root on the host.
+  - In check mode no container is started; the identity is read, and every line is C(not_applicable).
+author:
+  - The edgefleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: Prove the Wasm path
+  edgefleet.wasm.wasm_smoke:
+    mirror: "{{ edgefleet_mirror_dir }}"
+  register: smoke
+
+- name: Prove it, and that it is fast, with more samples
+  edgefleet.wasm.wasm_smoke:
+    mirror: "{{ edgefleet_mirror_dir }}"
+    samples: 100
+    fail_on: all
+"""
+
+RETURN = r"""
+msg:
+  description: The outcome in one sentence. On failure it lists the checks that did not pass.
+  returned: always
+  type: str
+  sample: "9 checks: 8 pass, 1 fail (cold_start_crun), 0 invalid, 0 not applicable"
+document:
+  description: What was tested, and what came out. C(plugins/module_utils/smoke/schema.json) is its JSON Schema.
+  returned: when the test could be done, whatever its verdicts
+  type: dict
+  contains:
+    schema:
+      description: Version of the document's layout.
+      type: int
+      returned: always
+    host:
+      description: The host's name in the inventory.
+      type: str
+      returned: always
+    started:
+      description: When the test began, UTC, ISO 8601.
+      type: str
+      returned: always
+    seconds:
+      description: How long it took.
+      type: float
+      returned: always
+    check_mode:
+      description: Whether this was check mode, so that nothing was run.
+      type: bool
+      returned: always
+    identity:
+      description: Host, versions as the programs print them, engine library and its LLVM, CPU, cgroups, artifacts.
+      type: dict
+      returned: always
+    lines:
+      description: One verdict a check, in a fixed order.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        id:
+          description: Name of the check.
+          type: str
+          returned: always
+        layer:
+          description: What the check is about, C(function), or C(crun) for the OCI runtime's cold start.
+          type: str
+          returned: always
+        what:
+          description: What a pass says.
+          type: str
+          returned: always
+        status:
+          description: C(pass), C(fail), C(invalid) (can't be trusted) or C(not_applicable).
+          type: str
+          returned: always
+        measured:
+          description: The figure that was judged, or null.
+          type: float
+          returned: always
+        limit:
+          description: The figure that it was judged by, or null.
+          type: float
+          returned: always
+        unit:
+          description: Unit of both, or null.
+          type: str
+          returned: always
+        n:
+          description: Number of samples.
+          type: int
+          returned: always
+        reason:
+          description: Why it is not C(pass). Empty on pass.
+          type: str
+          returned: always
+        next:
+          description: What to look at or do next. Empty on pass.
+          type: str
+          returned: always
+        details:
+          description: Further figures by name, such as P95 and those of the native control.
+          type: dict
+          returned: always
+    samples:
+      description: The samples of each timed check by its id, by side.
+      type: dict
+      returned: always
+    summary:
+      description: Number of lines by status.
+      type: dict
+      returned: always
+    warnings:
+      description: What a reader must know beside the verdicts, such as pins past their support and rebuilt artifacts.
+      type: list
+      elements: str
+      returned: always
+"""
+
+import os
+from datetime import UTC, datetime
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.core import ARGUMENTS, SmokeSpec, smoke
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Payload
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import run_command
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts import complaint, outcome
+
+# A login without a terminal may lack the folders of crun, containerd and k3s.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    if os.geteuid() != 0:
+        module.fail_json(msg="wasm_smoke starts containers and needs root: set become: true")
+    os.environ["PATH"] = _PATH
+    try:
+        spec = SmokeSpec(
+            host=params["host"],
+            runtime=params["runtime"],
+            cgroup_manager=params["cgroup_manager"],
+            samples=params["samples"],
+            timeout=params["timeout"],
+            payload=Payload.of(params["payload"]),
+            check_mode=module.check_mode,
+        )
+        document = smoke(run_command, spec, lambda: datetime.now(UTC))
+    except SmokeError as error:
+        module.fail_json(msg=str(error))
+    wrong = complaint(document.lines, params["fail_on"])
+    if wrong:
+        module.fail_json(msg=wrong, document=document.as_dict())
+    module.exit_json(changed=False, msg=outcome(document.lines), document=document.as_dict())
+
+
+if __name__ == "__main__":
+    main()
