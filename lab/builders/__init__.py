@@ -90,7 +90,7 @@ class Filler:
         host = urlsplit(release.url or "").netloc
         if release.sha256 is None or not host or host in self._silent:
             return None
-        with self.progress.step(f"fetch {release.name} {release.version} from {host}") as step:
+        with self.progress.step(f"look for {release.name} {release.version} at {host}") as step:
             try:
                 return self.mirror.fetch(
                     release, TIMEOUT, lambda done, total: step.update(f"{done >> 20} of {(total or 0) >> 20} MiB")

@@ -1,4 +1,4 @@
-// pack writes a folder into a .tar.zst whose bytes depend on the folder's content alone.
+// pack writes a folder, or a tar that is one already, into a .tar.zst whose bytes depend on the content alone.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: pack FOLDER FILE.tar.zst")
+		fmt.Fprintln(os.Stderr, "usage: pack FOLDER|FILE.tar FILE.tar.zst")
 		os.Exit(2)
 	}
 	if err := pack(os.Args[1], os.Args[2]); err != nil {
@@ -24,7 +24,11 @@ func main() {
 	}
 }
 
-func pack(folder, target string) error {
+func pack(source, target string) error {
+	info, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
 	file, err := os.Create(target)
 	if err != nil {
 		return err
@@ -33,15 +37,33 @@ func pack(folder, target string) error {
 	if err != nil {
 		return err
 	}
-	writer := tar.NewWriter(encoder)
+	if info.IsDir() {
+		err = addAll(encoder, source)
+	} else {
+		err = copyFile(encoder, source)
+	}
+	return errors.Join(err, encoder.Close(), file.Close())
+}
+
+func addAll(to io.Writer, folder string) error {
+	writer := tar.NewWriter(to)
 	// WalkDir goes in the order of names.
-	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || path == folder {
 			return err
 		}
 		return add(writer, folder, path, entry)
 	})
-	return errors.Join(err, writer.Close(), encoder.Close(), file.Close())
+	return errors.Join(err, writer.Close())
+}
+
+func copyFile(to io.Writer, path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, file)
+	return errors.Join(err, file.Close())
 }
 
 func add(writer *tar.Writer, folder, path string, entry fs.DirEntry) error {
@@ -74,10 +96,5 @@ func add(writer *tar.Writer, folder, path string, entry fs.DirEntry) error {
 	if err := writer.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
 		return err
 	}
-	source, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(writer, source)
-	return errors.Join(err, source.Close())
+	return copyFile(writer, path)
 }

@@ -126,20 +126,30 @@ func (d *manifestDeployer) stage() error {
 	return nil
 }
 
-// run scans at once and then every 15 s.
-func (d *manifestDeployer) run(ctx context.Context) {
-	if err := waitFor(ctx, time.Second, func() error { return d.applyAddonKind(ctx) }); err != nil {
-		return
+// first brings in the kind Addon and everything that lies there. Files that fail are tried again by run.
+func (d *manifestDeployer) first(ctx context.Context) error {
+	if err := waitFor(ctx, 200*time.Millisecond, func() error { return d.applyAddonKind(ctx) }); err != nil {
+		return fmt.Errorf("custom resource Addon: %w", err)
 	}
+	d.scanAndTell(ctx)
+	return nil
+}
+
+// run scans every 15 s.
+func (d *manifestDeployer) run(ctx context.Context) {
 	for {
-		if err := d.scan(ctx); err != nil && ctx.Err() == nil {
-			log.Printf("Failed to process manifests, trying again: %v", err)
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(scanInterval):
+			d.scanAndTell(ctx)
 		}
+	}
+}
+
+func (d *manifestDeployer) scanAndTell(ctx context.Context) {
+	if err := d.scan(ctx); err != nil && ctx.Err() == nil {
+		log.Printf("Failed to process manifests, trying again: %v", err)
 	}
 }
 

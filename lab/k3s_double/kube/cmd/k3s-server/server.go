@@ -151,6 +151,9 @@ func (s *server) startHooks(ctx context.Context, config *rest.Config, client kub
 	if err := deployer.stage(); err != nil {
 		return err
 	}
+	if err := deployer.first(ctx); err != nil {
+		return err
+	}
 	go deployer.run(ctx)
 	nodes, err := newNodeKeeper(client, s.options, s.shownArgs)
 	if err != nil {
