@@ -22,6 +22,8 @@ def content(paths: LabPaths, hosts: Sequence[Host]) -> dict[str, Any]:
         "ansible_python_interpreter": "/usr/bin/python3",
         "edgefleet_mirror_dir": str(paths.mirror),
         "edgefleet_report_dir": str(paths.reports),
+        # The service that the lab builds from this checkout; which images: group_vars/edge.yml.
+        "site_bundle_manifests": [str(paths.checkout / "wasm" / "skeleton" / "manifests")],
     }
     folder = ssh.control_folder(paths)
     if folder is not None:
