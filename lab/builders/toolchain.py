@@ -1,7 +1,7 @@
 """Debian 13's compilers in a folder of their own: Rust for Wasm and for Linux, and WasmEdge's ahead-of-time compiler.
 
-The folder is made once by mmdebstrap and named after what decides its content. Programs run in it by chroot, inside a
-mount namespace of their own: what is mounted for them is gone when they end, however they end.
+The folder is made once by mmdebstrap and named after what decides its content. Programs run in it by chroot, inside
+namespaces of their own: what is mounted for them is gone when they end, however they end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Any
 from lab import aptsources, locks
 from lab.aptsources import RELEASE
 from lab.errors import CommandFailed, LabError
+from lab.image import CONFINED
 from lab.packages import root_prefix
 from lab.process import Run, run, stream
 from lab.progress import Progress
@@ -115,12 +117,12 @@ class Toolchain:
         return self.folder / "build"
 
     def _as_root(self, command: Sequence[str]) -> list[str]:
-        """With a mount namespace of its own: no mount outlives the command, so nothing is removed through one."""
+        """As root, in namespaces of its own: neither a process nor a mount outlives the command."""
         prefix = root_prefix(self.run)
         if prefix is None:
             raise LabError("The Wasm toolchain is used by chroot: run as root, or allow sudo without a password.")
         keep = [f"--preserve-env={','.join(self._environment())}"] if prefix else []
-        return [*prefix, *keep, "unshare", "--mount", "--propagation", "private", *command]
+        return [*prefix, *keep, *CONFINED, *command]
 
     def ensure(self) -> None:
         """Make the folder if it isn't there, once, whoever asks at the same time."""
@@ -149,6 +151,7 @@ class Toolchain:
                     on_line=step.update,
                     lock=lock,
                     stdin=lines.encode(),
+                    end_by=signal.SIGKILL,
                 )
             except CommandFailed as failed:
                 self._remove_leftovers()
@@ -202,9 +205,7 @@ class Toolchain:
         """
         certificates = Path(self.environ.get("SSL_CERT_FILE") or CERTIFICATES)
         if not certificates.is_file():
-            raise LabError(
-                f"{certificates}: no such file, so crates can't be fetched. Run: apt-get install ca-certificates"
-            )
+            raise LabError(f"{certificates}: no such file. Run: apt-get install ca-certificates")
         mounts = [
             ("--rbind", Path("/dev"), "/dev"),
             ("--bind -o ro", Path("/etc/resolv.conf"), "/etc/resolv.conf"),
@@ -233,7 +234,9 @@ class Toolchain:
             home = Path(self.environ.get("CARGO_HOME") or Path(self.environ.get("HOME", "/root")) / ".cargo")
             (cargo / "config.toml").write_text(cargo_settings(home), encoding="utf-8")
             command = self.command(inside, sources=sources, results=results)
-            self.stream(command, log=log, on_line=step.update, lock=lock, env=self._environment())
+            self.stream(
+                command, log=log, on_line=step.update, lock=lock, env=self._environment(), end_by=signal.SIGKILL
+            )
 
     def attempt(self, inside: Sequence[str], *, results: Path | None = None) -> tuple[int, str]:
         """Run a short command; its exit code and all that it said."""

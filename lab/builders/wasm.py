@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
 import re
-import tarfile
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Protocol
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import probes
 
-from lab.builders import oci
+from lab.builders import archive, oci
+from lab.builders.base import Builder, digest, host_arch
 from lab.builders.toolchain import KEPT, RESULTS, SOURCES, Toolchain
 from lab.errors import LabError
 from lab.paths import CHECKOUT
@@ -36,24 +33,6 @@ AOT_SECTION = b"wasmedge"
 # fib(30): some 4 ms ahead of time, some 200 ms interpreted. The gap is so wide that a busy machine does not close it.
 FIB = "30"
 FASTER_AT_LEAST = 4
-
-
-def host_arch() -> str:
-    """The machine's architecture by its Go name: artifacts are built for hosts like the machine itself."""
-    machine = os.uname().machine
-    names = {"x86_64": "amd64", "aarch64": "arm64"}
-    if machine not in names:
-        raise LabError(f"This machine is {machine}: artifacts are built on x86_64 and aarch64 only.")
-    return names[machine]
-
-
-def digest(*parts: bytes | str | Path) -> str:
-    """One hash over texts and the content of files."""
-    total = hashlib.sha256()
-    for part in parts:
-        content = part.read_bytes() if isinstance(part, Path) else part.encode() if isinstance(part, str) else part
-        total.update(hashlib.sha256(content).digest())
-    return total.hexdigest()
 
 
 def crate_sources(folder: Path) -> list[Path]:
@@ -121,28 +100,6 @@ def compile_ahead(toolchain: Toolchain, folder: Path, name: str) -> Path:
             f"{compiled}: `{ENGINE} compile` did not add native code to {plain.name}; see {name}.compile.log there."
         )
     return compiled
-
-
-class Builder(Protocol):
-    """What the filling of the mirror needs to know of an artifact."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def arch(self) -> str: ...
-    @property
-    def file(self) -> str: ...
-
-    def key(self) -> str:
-        """Changes when the artifact has to be built again; known before anything is built."""
-
-    def build(self, workdir: Path) -> Path:
-        """Build it in an empty folder; the finished file."""
-
-    def source(self) -> str:
-        """Where it comes from, for the manifest and the reports; known once it is built."""
 
 
 @dataclass(frozen=True)
@@ -278,34 +235,40 @@ class Probes:
         return f"wasm-probes-{self.arch}.tar.gz"
 
     def key(self) -> str:
-        return digest(self.toolchain.key, self.arch, self.version, *map(probes.wat, probes.AOT), Path(__file__))
+        return digest(
+            self.toolchain.key,
+            self.arch,
+            self.version,
+            *map(probes.wat, probes.AOT),
+            Path(__file__),
+            Path(archive.__file__),
+        )
 
     def source(self) -> str:
         return f"built from plugins/module_utils/smoke/probes with {ENGINE} {ENGINE_VERSION}"
 
     def build(self, workdir: Path) -> Path:
         check_engine(self.toolchain)
-        files: dict[str, bytes] = {}
-        modules = []
+        index, modules = workdir / "probes.json", []
+        files = {index.name: index}
         for name in probes.AOT:
             plain = probes.compile_wat(name)
             (workdir / f"{name}.wasm").write_bytes(plain)
             compiled = compile_ahead(self.toolchain, workdir, name)
-            files[compiled.name] = compiled.read_bytes()
+            files[compiled.name] = compiled
             modules.append(
                 {
                     "name": name,
                     "plain_sha256": hashlib.sha256(plain).hexdigest(),
                     "file": compiled.name,
-                    "sha256": hashlib.sha256(files[compiled.name]).hexdigest(),
+                    "sha256": hashlib.sha256(compiled.read_bytes()).hexdigest(),
                 }
             )
         _check_live(self.toolchain, workdir)
         described = {"engine": ENGINE, "engine_version": ENGINE_VERSION, "arch": self.arch, "modules": modules}
-        files["probes.json"] = (json.dumps(described, indent=2) + "\n").encode()
-        path = workdir / self.file
-        path.write_bytes(tar_gz(files))
-        return path
+        index.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        archive.write_tar_gz(workdir / self.file, files, mode=0o644)
+        return workdir / self.file
 
 
 def _check_live(toolchain: Toolchain, folder: Path) -> None:
@@ -326,17 +289,6 @@ def _fib_nanoseconds(toolchain: Toolchain, folder: Path, arguments: Sequence[str
     if code != 0 or found is None:
         raise LabError(f"{folder}/fib.aot.wasm does not run as it should; it said: {said.strip()!r}")
     return int(found[1])
-
-
-def tar_gz(files: dict[str, bytes]) -> bytes:
-    """The files without folders; the same files give the same bytes."""
-    buffer = BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, content in sorted(files.items()):
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(content), 0o644
-            tar.addfile(info, BytesIO(content))
-    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 def builders(toolchain: Toolchain) -> list[Builder]:
