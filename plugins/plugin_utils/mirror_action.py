@@ -63,7 +63,7 @@ class MirrorAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     def _module(self, params: dict[str, Any], passed: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
             module_name=self.module,
-            module_args={**params, "passed": passed},
+            module_args={**{key: value for key, value in params.items() if value is not None}, "passed": passed},
             task_vars=task_vars,
         )
         answer.pop("invocation", None)
