@@ -25,6 +25,8 @@ PACKAGES = {
     "mmdebstrap": "makes the hosts' image",
     "debian-archive-keyring": "verifies the packages of that image",
     "openssh-client": "the way to the hosts",
+    "gcc": "compiles what the lab builds itself of C: SQLite for the K3s double, the pause program",
+    "libc6-dev": "needed by gcc",
 }
 
 
