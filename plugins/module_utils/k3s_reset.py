@@ -217,7 +217,9 @@ class Reset:
             self._unlink(path)
             return
         mounts = self._mounts()
-        self.kept += [f"{mount} (a mount of its own)" for mount in sorted(mounts) if mount.startswith(f"{name}/")]
+        # Those of pods are gone by now, but for check mode.
+        others = (mount for mount in sorted(mounts) if not f"{mount}/".startswith(MOUNT_PREFIXES))
+        self.kept += [f"{mount} (a mount of its own)" for mount in others if mount.startswith(f"{name}/")]
         removable = list(_removable(path, {str(self._path(mount)) for mount in mounts})) if path.is_dir() else []
         if not removable:
             return
