@@ -245,7 +245,7 @@ class Probes:
         )
 
     def source(self) -> str:
-        return f"built from plugins/module_utils/smoke/probes with {ENGINE} {ENGINE_VERSION}"
+        return f"built from plugins/module_utils/smoke/wat with {ENGINE} {ENGINE_VERSION}"
 
     def build(self, workdir: Path) -> Path:
         check_engine(self.toolchain)
