@@ -241,10 +241,12 @@ func (k *nodeKeeper) letGo(ctx context.Context, node *corev1.Node) error {
 // publishHosts keeps the key NodeHosts of CoreDNS's ConfigMap. Until the manifest has made the ConfigMap there is nothing
 // to keep.
 func (k *nodeKeeper) publishHosts(ctx context.Context, hosts map[string]string) error {
-	text := ""
-	for _, name := range slices.Sorted(maps.Keys(hosts)) {
-		text += hosts[name] + " " + name + "\n"
+	lines := make([]string, 0, len(hosts))
+	for name, address := range hosts {
+		lines = append(lines, address+" "+name+"\n")
 	}
+	slices.Sort(lines)
+	text := strings.Join(lines, "")
 	configMaps := k.client.CoreV1().ConfigMaps("kube-system")
 	current, err := configMaps.Get(ctx, "coredns", metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {

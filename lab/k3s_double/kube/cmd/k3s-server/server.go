@@ -99,10 +99,6 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.startComponent("kube-apiserver", o.APIServer()); err != nil {
 		return err
 	}
-	// The kubelet and kube-proxy wait for the API server by themselves; the others would end.
-	if err := s.startNode(); err != nil {
-		return err
-	}
 	config, err := clientcmd.BuildConfigFromFlags("", o.Path("server/cred/supervisor.kubeconfig"))
 	if err != nil {
 		return err
@@ -120,6 +116,10 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.startComponent("kube-scheduler", o.Scheduler()); err != nil {
+		return err
+	}
+	// They would wait for the API server by themselves, but each time longer.
+	if err := s.startNode(); err != nil {
 		return err
 	}
 	if err := s.startHooks(ctx, config, client); err != nil {
