@@ -46,6 +46,11 @@ options:
   mirror:
     description: The mirror folder on the controller, for the compiled probes (see M(edgefleet.wasm.mirror)).
     type: path
+  report_dir:
+    description:
+      - Folder on the controller that gets the document as C(<host>.json). That of an earlier run is replaced, or
+        removed if the test could not be done. Nothing is written in check mode.
+    type: path
   host:
     description: What the document calls the host. Its name in the inventory if not given.
     type: str
@@ -63,6 +68,7 @@ EXAMPLES = r"""
 - name: Prove the Wasm path
   edgefleet.wasm.wasm_smoke:
     mirror: "{{ edgefleet_mirror_dir }}"
+    report_dir: ./reports
   register: smoke
 
 - name: Prove it, and that it is fast, with more samples

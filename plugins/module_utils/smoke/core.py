@@ -29,6 +29,7 @@ ARGUMENTS: dict[str, Any] = {
     "timeout": {"type": "int", "default": 30},
     "fail_on": {"type": "str", "choices": list(FAIL_ON), "default": "function"},
     "mirror": {"type": "path"},
+    "report_dir": {"type": "path"},
     "host": {"type": "str"},
     "payload": {"type": "dict"},
 }
