@@ -135,6 +135,9 @@ func NewOptions(s config.Settings, host Host) (*Options, error) {
 	for _, name := range s.Split("disable") {
 		o.Disable[name] = true
 	}
+	if !o.CloudController {
+		o.Disable["ccm"] = true
+	}
 	if err := o.checkRuntime(s); err != nil {
 		return nil, err
 	}
@@ -223,7 +226,7 @@ func nth(cidr string, n uint32) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	ip := network.IP
+	ip := slices.Clone(network.IP)
 	low := ip[len(ip)-4:]
 	binary.BigEndian.PutUint32(low, binary.BigEndian.Uint32(low)+n)
 	if !network.Contains(ip) {

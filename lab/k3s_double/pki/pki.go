@@ -156,7 +156,7 @@ func (a *Authority) stillGood(cert *x509.Certificate, leaf Leaf, now time.Time) 
 	return cert.CheckSignatureFrom(a.Cert) == nil &&
 		cert.NotAfter.Sub(now) > renewBefore &&
 		cert.Subject.CommonName == leaf.CommonName &&
-		slices.Equal(cert.Subject.Organization, leaf.Organization) &&
+		slices.Equal(sorted(cert.Subject.Organization), sorted(leaf.Organization)) &&
 		slices.Equal(sorted(cert.DNSNames), sorted(dns)) && sameIPs
 }
 

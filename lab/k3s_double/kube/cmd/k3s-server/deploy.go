@@ -101,8 +101,7 @@ func (d *manifestDeployer) stage() error {
 		return err
 	}
 	for _, entry := range entries {
-		name := strings.TrimSuffix(entry.Name(), ".yaml")
-		if d.options.Disable[name] || (name == "ccm" && !d.options.CloudController) {
+		if d.options.Disable[addonName(entry.Name())] {
 			continue
 		}
 		content, err := packaged.ReadFile("manifests/" + entry.Name())
