@@ -68,10 +68,19 @@ def fill(
             report(f"{release}: from {release.url}")
             entries.append(mirror.fetch(release, timeout, _reporter(release, report)))
         except MirrorError as error:
-            errors.append(str(error))
+            errors.append(f"{error}{_other_way(mirror, release)}")
     if errors:
         raise MirrorError(_summary(mirror, len(releases), errors))
     return Filled(changed, entries)
+
+
+def _other_way(mirror: Mirror, release: Release) -> str:
+    """The mirror may have what was built from source, only that it is not accepted."""
+    try:
+        mirror.verify(release, allow_rebuilt=True)
+    except MirrorError:
+        return ""
+    return "; or accept the one in the mirror, which was built from source: edgefleet_mirror_allow_rebuilt: true"
 
 
 def _summary(mirror: Mirror, total: int, errors: list[str]) -> str:

@@ -125,6 +125,18 @@ def test_single_error_stands_alone(mirror: Sources) -> None:
         run(mirror, wanted(BOTH, ["amd64"]))
 
 
+def test_rebuilt_that_could_be_accepted_is_named(mirror: Sources, tmp_path: Path) -> None:
+    releases = wanted(BOTH, ["amd64"])
+    made = tmp_path / "made"
+    made.write_bytes(b"rebuilt")
+    mirror.add(releases[0], made, "built from source")
+    mirror.bodies = {}
+    with pytest.raises(
+        MirrorError, match=r"can't be reached; or accept the one .* edgefleet_mirror_allow_rebuilt: true$"
+    ):
+        run(mirror, releases)
+
+
 @pytest.mark.parametrize("allow", [True, False])
 def test_rebuilt_is_kept_only_where_it_is_allowed(mirror: Sources, tmp_path: Path, allow: bool) -> None:
     releases = wanted(BOTH, ["amd64"])
