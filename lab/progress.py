@@ -60,6 +60,7 @@ class Progress:
             try:
                 yield step
             except BaseException:
+                self.timings.append((f"FAILED {title}", time.monotonic() - begin))
                 self.note(f"FAILED  {title} after {time.monotonic() - begin:.1f} s")
                 raise
         seconds = time.monotonic() - begin

@@ -104,6 +104,7 @@ def test_times_are_shown_even_when_a_stage_fails(lab: Lab, monkeypatch: pytest.M
     with pytest.raises(LabError, match="stage artifacts: no compiler"):
         run.everything(lab, 1)
     assert "FAILED  build" in shown(lab)
+    assert "FAILED build" in shown(lab)
     assert "all" in shown(lab)
 
 
@@ -115,10 +116,10 @@ def test_ansible_uses_this_checkout_and_no_colours_in_a_pipe(lab: Lab) -> None:
 
 
 def test_only_reports_of_this_run_are_listed(tmp_path: Path) -> None:
-    old, new = tmp_path / "old.json", tmp_path / "edge1" / "new.html"
-    new.parent.mkdir()
-    old.write_text("")
-    new.write_text("")
+    old, new, other = tmp_path / "old.json", tmp_path / "new.md", tmp_path / "stages" / "lab.log"
+    other.parent.mkdir()
+    for path in (old, new, other):
+        path.write_text("")
     os.utime(old, (1, 1))
     assert run.reports_since(tmp_path, time.time() - 60) == [new]
     assert run.reports_since(tmp_path / "missing", 0) == []
