@@ -147,7 +147,7 @@ class Toolchain:
             try:
                 self.stream(
                     self._as_root(self.mmdebstrap(part)),
-                    log=self.folder / "mmdebstrap.log",
+                    log=self.folder / "logs" / "mmdebstrap.log",
                     on_line=step.update,
                     lock=lock,
                     stdin=lines.encode(),
@@ -223,9 +223,9 @@ class Toolchain:
         return self._as_root(["sh", "-euc", "\n".join(lines)])
 
     def execute(
-        self, title: str, inside: Sequence[str], *, log: Path, sources: Path | None = None, results: Path | None = None
+        self, title: str, inside: Sequence[str], *, sources: Path | None = None, results: Path | None = None
     ) -> None:
-        """Run a long command as one step of the progress."""
+        """Run a long command as one step of the progress. Its output is kept: a build's own folder is soon gone."""
         self.ensure()
         cargo = self.kept / "cargo"
         cargo.mkdir(parents=True, exist_ok=True)
@@ -234,9 +234,13 @@ class Toolchain:
             home = Path(self.environ.get("CARGO_HOME") or Path(self.environ.get("HOME", "/root")) / ".cargo")
             (cargo / "config.toml").write_text(cargo_settings(home), encoding="utf-8")
             command = self.command(inside, sources=sources, results=results)
-            self.stream(
-                command, log=log, on_line=step.update, lock=lock, env=self._environment(), end_by=signal.SIGKILL
-            )
+            log = self.folder / "logs" / f"{title.replace(' ', '-')}.log"
+            try:
+                self.stream(
+                    command, log=log, on_line=step.update, lock=lock, env=self._environment(), end_by=signal.SIGKILL
+                )
+            except CommandFailed as failed:
+                raise LabError(f"This failed: {title}.\n{failed}") from failed
 
     def attempt(self, inside: Sequence[str], *, results: Path | None = None) -> tuple[int, str]:
         """Run a short command; its exit code and all that it said."""

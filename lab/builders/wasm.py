@@ -90,7 +90,6 @@ def compile_ahead(toolchain: Toolchain, folder: Path, name: str) -> Path:
         f"compile {plain.name} ahead of time",
         # For any processor of the architecture: by default the code needs one as new as the compiling machine's.
         [ENGINE, "compile", "--generic-binary", f"{RESULTS}/{plain.name}", f"{RESULTS}/{compiled.name}"],
-        log=folder / f"{name}.compile.log",
         results=folder,
     )
     made = sections(compiled.read_bytes())
@@ -207,8 +206,7 @@ def _cargo(toolchain: Toolchain, title: str, crate: Path, workdir: Path, target:
         f"RUSTFLAGS='{flags}' cargo build --locked --release --target {target}\n"
         f"cp {KEPT}/target/{target}/release/skeleton{'.wasm' if wasm else ''} {RESULTS}/skeleton"
     )
-    log = workdir / f"cargo-{target}.log"
-    toolchain.execute(title, ["sh", "-euc", script], log=log, sources=crate, results=workdir)
+    toolchain.execute(title, ["sh", "-euc", script], sources=crate, results=workdir)
 
 
 def _check_starts(toolchain: Toolchain, workdir: Path, command: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from lab import workload
 from lab.builders import wasm
-from lab.builders.toolchain import SOURCES, Toolchain
+from lab.builders.toolchain import RESULTS, SOURCES, Toolchain
 from lab.hosts import Host
 from lab.progress import Progress
 from lab.session import Lab
@@ -164,8 +164,11 @@ def test_a_new_version_takes_over_without_a_lost_request(lab: Lab, host: Host, p
 def test_the_crates_own_tests_pass(lab: Lab, tmp_path: Path) -> None:
     """With the compiler that builds the images; its version is the one that counts."""
     toolchain = Toolchain(lab.paths.cache / "toolchain", Progress())
-    log = tmp_path / "cargo-test.log"
-    test = ["sh", "-euc", f"cd {SOURCES} && cargo test --locked"]
-    toolchain.execute("cargo test of wasm/skeleton", test, log=log, sources=wasm.SKELETON)
-    passed = [line for line in log.read_text().splitlines() if line.startswith("test result: ok. ")]
+    test = [
+        "sh",
+        "-euc",
+        f"cd {SOURCES} && cargo test --locked > {RESULTS}/said 2>&1 || {{ cat {RESULTS}/said; exit 1; }}",
+    ]
+    toolchain.execute("test the skeleton service", test, sources=wasm.SKELETON, results=tmp_path)
+    passed = [line for line in (tmp_path / "said").read_text().splitlines() if line.startswith("test result: ok. ")]
     assert len(passed) == 4, "unit tests, main, tests/server.rs, documentation"

@@ -156,11 +156,24 @@ def test_a_command_sees_sources_read_only_and_results_beside_them(
 
 def test_passwords_of_a_proxy_are_in_the_environment_only(make: Callable[..., Toolchain], programs: Programs) -> None:
     toolchain = present(make(https_proxy="http://user:secret@proxy:1", UNRELATED="x"))
-    toolchain.execute("build", ["true"], log=toolchain.folder / "log")
+    toolchain.execute("build", ["true"])
     command, options = programs.long[0]
     assert "secret" not in " ".join(command)
     assert options["env"]["https_proxy"] == "http://user:secret@proxy:1"
     assert "UNRELATED" not in options["env"]
+
+
+def test_a_failed_command_is_named_by_what_it_was_for(make: Callable[..., Toolchain], programs: Programs) -> None:
+    toolchain = present(make())
+    log = toolchain.folder / "logs" / "build-the-service.log"
+
+    def fail(command: Sequence[str]) -> None:
+        raise CommandFailed(list(command), 101, "error[E0432]: unresolved import", log)
+
+    programs.act = fail
+    with pytest.raises(LabError, match=r"build the service\.\n(.|\n)*unresolved import(.|\n)*build-the-service\.log"):
+        toolchain.execute("build the service", ["cargo", "build"])
+    assert programs.long[0][1]["log"] == log
 
 
 def test_missing_certificates_are_named(make: Callable[..., Toolchain], tmp_path: Path) -> None:
