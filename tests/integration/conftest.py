@@ -1,4 +1,4 @@
-"""Labs of their own for tests that must start from a bare host."""
+"""The lab that `make test` has brought up, and labs of their own for tests that must start from a bare host."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.session import Lab
 from tests.integration.hosts import lab_command, lab_of
@@ -18,6 +19,20 @@ def brought_up(name: str, *options: str) -> Iterator[Lab]:
         yield lab_of(name)
     finally:
         subprocess.run(lab_command("down", "--name", name), cwd=CHECKOUT, check=True, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The lab whose hosts have been through all of `make lab`."""
+    return lab_of()
+
+
+@pytest.fixture(scope="session")
+def host(lab: Lab) -> Host:
+    """Its first host."""
+    found = lab.hosts.status()
+    assert found, "no lab host: python -m lab run --name test"
+    return found[0].host
 
 
 @pytest.fixture(scope="session")

@@ -20,22 +20,10 @@ from lab.builders.toolchain import RESULTS, SOURCES, Toolchain
 from lab.hosts import Host
 from lab.progress import Progress
 from lab.session import Lab
-from tests.integration.hosts import lab_of, shell, until
+from tests.integration.hosts import shell, until
 
 pytestmark = pytest.mark.lab
 USER_ID = wasm.USER.partition(":")[0]
-
-
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    return lab_of()
-
-
-@pytest.fixture(scope="module")
-def host(lab: Lab) -> Host:
-    found = lab.hosts.status()
-    assert found, "no lab host: python -m lab run --name test"
-    return found[0].host
 
 
 @pytest.fixture(scope="module")
