@@ -43,6 +43,7 @@ FOLDERS = (
 )
 # Made by K3s on the way to its own folders; removed if nothing else is in them.
 PARENTS = ("/etc/rancher", "/var/lib/rancher", "/usr/libexec/kubernetes")
+KUBELET_FOLDER = "/var/lib/kubelet"
 NETWORK_NAMESPACES = "/run/netns"
 # Last, K3s's own tools: a host without an iptables package has used those.
 PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/var/lib/rancher/k3s/data/current/bin/aux")
@@ -84,14 +85,7 @@ class Reset:
         """Through CRI, which takes the network down too; what does not answer is killed with its shim."""
         pods = self._pods()
         if pods:
-            crictl = [
-                K3S,
-                "crictl",
-                "--runtime-endpoint",
-                f"unix://{CONTAINERD_SOCKET}",
-                "--timeout",
-                f"{_STOP_SECONDS}s",
-            ]
+            crictl = [*CRICTL, "--timeout", f"{_STOP_SECONDS}s"]
             self._note(f"removed {len(pods)} pods")
             if not self.check:
                 self.run([*crictl, "rmp", "--force", *pods])
@@ -147,6 +141,14 @@ class Reset:
         for target in sorted(self._mounts(), reverse=True):
             if f"{target}/".startswith(MOUNT_PREFIXES):
                 self._do(f"unmounted {target}", ["umount", "--force", target])
+        if self._kubelet_mounted_itself():
+            self._do(f"unmounted {KUBELET_FOLDER} from itself", ["umount", KUBELET_FOLDER])
+
+    def _kubelet_mounted_itself(self) -> bool:
+        """Where mounts are not shared, the kubelet mounts its folder over itself to have a shared one."""
+        lines = self._path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        roots = [fields[3] for fields in (line.split() for line in lines) if fields[4] == KUBELET_FOLDER]
+        return len(roots) > 1 or roots == [KUBELET_FOLDER]
 
     def remove_namespaces(self) -> None:
         for path in sorted(self._path(NETWORK_NAMESPACES).glob("cni-*")):

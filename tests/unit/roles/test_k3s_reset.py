@@ -54,6 +54,8 @@ def idle(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
 def mounts(root: Path, *targets: str) -> None:
     lines = [f"dev {target.replace(' ', chr(92) + '040')} ext4 rw 0 0" for target in ("/", *targets)]
     (root / "proc/self/mounts").write_text("\n".join(lines) + "\n")
+    infos = [f"{number} 1 8:1 / {target} rw - ext4 dev rw" for number, target in enumerate(("/", *targets))]
+    (root / "proc/self/mountinfo").write_text("\n".join(infos) + "\n")
 
 
 def put(root: Path, *names: str) -> None:
@@ -131,6 +133,19 @@ def test_only_own_mounts_are_unmounted_deepest_first(idle: FakeRun, root: Path) 
         "umount --force /var/lib/kubelet/pods/a",
         "umount --force /run/k3s/x",
     ]
+
+
+@pytest.mark.parametrize(
+    ("roots", "itself"),
+    [(["/"], False), (["/data/kubelet"], False), (["/var/lib/kubelet"], True), (["/", "/"], True), ([], False)],
+    ids=["own disk", "bound from elsewhere", "itself", "itself over a disk", "no mount"],
+)
+def test_the_kubelets_mount_over_itself_goes(idle: FakeRun, root: Path, roots: list[str], itself: bool) -> None:
+    idle.on("umount")
+    infos = [f"7 1 8:1 {one} /var/lib/kubelet rw - ext4 dev rw\n" for one in roots]
+    (root / "proc/self/mountinfo").write_text("".join(infos))
+    everything(idle, root)
+    assert idle.ran("umount") == (["umount /var/lib/kubelet"] if itself else [])
 
 
 def test_a_mount_that_is_busy_stops_the_reset_before_files_go(idle: FakeRun, root: Path) -> None:
