@@ -11,21 +11,9 @@ import pytest
 from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.session import Lab
-from tests.integration.hosts import ask, lab_command, lab_of, no_way_out, playbook, recap, shell, until
+from tests.integration.hosts import ask, lab_command, no_way_out, playbook, recap, shell, until
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    return lab_of()
-
-
-@pytest.fixture(scope="module")
-def host(lab: Lab) -> Host:
-    found = lab.hosts.status()
-    assert found, "no lab host: python -m lab run --name test"
-    return found[0].host
 
 
 @pytest.fixture(scope="module", autouse=True)
