@@ -84,6 +84,10 @@ msg:
   returned: always
   type: str
   sample: "9 checks: 8 pass, 1 fail (cold_start_crun), 0 invalid, 0 not applicable"
+passed:
+  description: Whether every layer that O(fail_on) names passed.
+  returned: when the test could be done
+  type: bool
 document:
   description: What was tested, and what came out. C(plugins/module_utils/smoke/schema.json) is its JSON Schema.
   returned: when the test could be done, whatever its verdicts
@@ -213,8 +217,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     wrong = complaint(document.lines, params["fail_on"])
     if wrong:
-        module.fail_json(msg=wrong, document=document.as_dict())
-    module.exit_json(changed=False, msg=outcome(document.lines), document=document.as_dict())
+        module.fail_json(msg=wrong, passed=False, document=document.as_dict())
+    module.exit_json(changed=False, msg=outcome(document.lines), passed=True, document=document.as_dict())
 
 
 if __name__ == "__main__":

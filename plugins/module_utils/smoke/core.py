@@ -13,7 +13,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import checks
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers import BASES, Containers, workspace
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.identity import Engine
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import Check, Document, Line, Status, line
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Payload
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Compiled, Payload
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import RunCommand
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts import FAIL_ON
 
@@ -68,12 +68,12 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
         reason = "check mode: no container was started"
         lines = [line(one, Status.NOT_APPLICABLE, reason) for one in model.CHECKS]
         samples: Samples = {}
-        engine = identity.asked_engine(run)
+        engine, compiled = identity.asked_engine(run), None
     else:
         with workspace(run, spec.runtime, spec.bases) as folder:
             test = _Run(run, spec, Containers(run, spec.runtime, manager, folder, spec.timeout))
             lines, samples = test.all(versions["crun"])
-        engine = test.engine
+        engine, compiled = test.engine, test.compiled
     steal = identity.steal_percent(ticks, _cpu_ticks())
     warnings = identity.warnings(versions, engine, who["artifacts"])
     if steal > _STEAL_WARNING:
@@ -83,7 +83,12 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
         started=began.isoformat(timespec="seconds"),
         seconds=round((now() - began).total_seconds(), 1),
         check_mode=spec.check_mode,
-        identity={**who, "engine": engine.as_dict(), "steal_percent": steal},
+        identity={
+            **who,
+            "engine": engine.as_dict(),
+            "compiled_probes": {"version": compiled.version, "source": compiled.source} if compiled else None,
+            "steal_percent": steal,
+        },
         lines=lines,
         samples=samples,
         warnings=warnings,
@@ -91,13 +96,14 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
 
 
 class _Run:
-    """The checks in order. ``engine`` is what they have seen of it."""
+    """The checks in order. ``engine`` is what they have seen of it, ``compiled`` which compiled probes they took."""
 
     def __init__(self, run: RunCommand, spec: SmokeSpec, containers: Containers) -> None:
         self._run = run
         self._spec = spec
         self._containers = containers
         self.engine = Engine(None, None)
+        self.compiled: Compiled | None = None
 
     def all(self, version: str | None) -> tuple[list[Line], Samples]:
         payload, containers = self._spec.payload, self._containers
@@ -120,12 +126,12 @@ class _Run:
         self._containers.start(self._containers.bundle("wait", self._spec.payload.plain["wait"]), while_open=look)
 
     def _timed(self) -> list[checks.Timed]:
-        compiled = self._spec.payload.compiled_for(model.ENGINE, self.engine.version, identity.arch())
-        if compiled is None:
+        self.compiled = self._spec.payload.compiled_for(model.ENGINE, self.engine.version, identity.arch())
+        if self.compiled is None:
             return [_no_compiled(check, self._no_compiled_reason()) for check in (model.AOT, model.COLD_START)]
         return [
-            checks.aot(self._containers, self._spec.payload, compiled),
-            checks.cold_start(self._containers, compiled, self.engine.llvm, self._spec.samples),
+            checks.aot(self._containers, self._spec.payload, self.compiled),
+            checks.cold_start(self._containers, self.compiled, self.engine.llvm, self._spec.samples),
         ]
 
     def _no_compiled_reason(self) -> str:

@@ -16,11 +16,16 @@ _MAGIC = b"\0asm\1\0\0\0"
 
 @dataclass(frozen=True)
 class Compiled:
-    """The probes compiled ahead of time, for one engine in one version on one architecture."""
+    """The probes compiled ahead of time, for one engine in one version on one architecture.
+
+    ``version`` and ``source`` are those of the artifact that they came in.
+    """
 
     engine: str
     engine_version: str
     arch: str
+    version: str
+    source: str
     modules: Mapping[str, bytes]
 
     def __str__(self) -> str:
@@ -55,8 +60,7 @@ class Payload:
                 nonce=argument["nonce"],
                 plain=_decoded(argument["plain"]),
                 compiled=tuple(
-                    Compiled(one["engine"], one["engine_version"], one["arch"], _decoded(one["modules"]))
-                    for one in argument["compiled"]
+                    Compiled(**{**one, "modules": _decoded(one["modules"])}) for one in argument["compiled"]
                 ),
                 no_compiled=argument["no_compiled"],
             )

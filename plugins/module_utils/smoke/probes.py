@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirror, MirrorError, Release
+from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Entry, Mirror, MirrorError, Release
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Compiled, Payload
 
@@ -63,13 +63,13 @@ def compiled_probes(mirror: Mirror) -> tuple[Compiled, ...]:
             if entry.name == ARTIFACT and entry.version.startswith(f"{VERSION}-"):
                 release = Release(entry.name, entry.version, entry.arch, entry.file)
                 mirror.verify(release)
-                found.append(_unpacked(mirror.path(release)))
+                found.append(_unpacked(mirror.path(release), entry))
     except MirrorError as error:
         raise SmokeError(str(error)) from error
     return tuple(found)
 
 
-def _unpacked(archive: Path) -> Compiled:
+def _unpacked(archive: Path, entry: Entry) -> Compiled:
     try:
         with tarfile.open(archive) as tar:
             index = json.loads(_member(tar, "probes.json"))
@@ -77,6 +77,8 @@ def _unpacked(archive: Path) -> Compiled:
                 engine=_text(index["engine"]),
                 engine_version=_text(index["engine_version"]),
                 arch=_text(index["arch"]),
+                version=entry.version,
+                source=entry.source,
                 modules={_text(one["name"]): _module(tar, one) for one in index["modules"]},
             )
     except (OSError, EOFError, tarfile.TarError, ValueError, KeyError, TypeError) as error:

@@ -44,7 +44,9 @@ def payload(*, version: str = "0.14.1", arch: str = "amd64", **modules: bytes) -
     """As the controller makes it; ``modules`` replace compiled probes."""
     made = probes.payload(None)
     ahead = {name: compiled(made.plain[name]) for name in probes.AOT} | modules
-    return Payload(made.nonce, made.plain, (Compiled("wasmedge", version, arch, ahead),))
+    return Payload(
+        made.nonce, made.plain, (Compiled("wasmedge", version, arch, f"1-wasmedge-{version}", "built here", ahead),)
+    )
 
 
 def run_wasm(module: bytes, args: Sequence[str] = (), env: Sequence[str] = (), stdin: bytes = b"") -> tuple[int, bytes]:

@@ -67,6 +67,7 @@ def test_a_host_that_is_as_it_should_be_passes_everything(tmp_path: Path) -> Non
     assert found["summary"] == {"pass": 9, "fail": 0, "invalid": 0, "not_applicable": 0}
     assert (found["host"], found["started"], found["seconds"]) == ("hall-1", "2026-01-02T03:04:05+00:00", 2.0)
     assert found["identity"]["engine"]["version"] == "0.14.1"
+    assert found["identity"]["compiled_probes"] == {"version": "1-wasmedge-0.14.1", "source": "built here"}
     assert {side: len(times) for side, times in found["samples"]["cold_start_crun"].items()} == {
         "wasm_ms": 5,
         "native_ms": 5,

@@ -88,6 +88,7 @@ def test_payload_survives_the_way_to_the_host(mirror: Mirror, tmp_path: Path) ->
     found = arrived.compiled_for("wasmedge", "0.14.1", "amd64")
     assert found is not None
     assert found.modules == modules
+    assert (found.version, found.source) == (RELEASE.version, "built")
 
 
 def test_a_payload_of_someone_else_is_refused() -> None:

@@ -1,0 +1,283 @@
+"""The smoke test on a real host: it passes, and each of its checks fails for the right reason."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirror, Release
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import core, probes
+
+from lab.hosts import Host
+from lab.session import Lab
+from tests.integration.hosts import lab_of, playbook, recap, shell, until
+
+pytestmark = pytest.mark.lab
+SCHEMA = json.loads((Path(core.__file__).parent / "schema.json").read_text(encoding="utf-8"))
+# All that a test may leave: working folders, containers' control groups.
+TRACES = "find /run /var/lib -maxdepth 1 -name 'edgefleet-smoke*'; find /sys/fs/cgroup -name '*edgefleet-smoke*'"
+# In front of a runtime: every container is a native one, whatever its annotations say.
+NO_HANDLER = """\
+for word; do [ ! -f "$word/config.json" ] || sed -i s/compat-smart/none/ "$word/config.json"; done
+exec crun "$@"\
+"""
+# Few samples: what is tested here is the verdict, not the host.
+QUICK = "wasm_smoke_samples=5"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return lab_of()
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Host:
+    found = lab.hosts.status()
+    assert found, "no lab host: python -m lab run --name test"
+    return found[0].host
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    return tmp_path / "reports"
+
+
+Smoke = Callable[..., tuple[subprocess.CompletedProcess[str], dict[str, Any]]]
+
+
+@pytest.fixture
+def smoke(lab: Lab, host: Host, reports: Path) -> Smoke:
+    """Play smoke.yml with variables; the run, and the document that it wrote."""
+
+    def play(*variables: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+        given = [word for one in (f"edgefleet_report_dir={reports}", QUICK, *variables) for word in ("-e", one)]
+        run = playbook(lab.paths, "edgefleet.wasm.smoke", "--limit", f"{host.name},localhost", *given)
+        document = json.loads((reports / f"{host.name}.json").read_text(encoding="utf-8"))
+        jsonschema.validate(document, SCHEMA)
+        assert left_behind(lab, host) == set()
+        return run, document
+
+    return play
+
+
+def left_behind(lab: Lab, host: Host) -> set[str]:
+    """Traces that stay. Hosts of other labs share the kernel's control groups: what is theirs lives a moment only."""
+
+    def look() -> set[str]:
+        return set(shell(lab.hosts, host, TRACES).split())
+
+    seen = look()
+    if seen:
+        time.sleep(5)
+        seen &= look()
+    return seen
+
+
+def by_id(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["id"]: one for one in document["lines"]}
+
+
+@contextmanager
+def runtime(lab: Lab, host: Host, script: str) -> Iterator[str]:
+    """A stand-in for crun on the host, for as long as it takes."""
+    path = "/usr/local/sbin/edgefleet-test-crun"
+    shell(lab.hosts, host, f"cat > {path} <<'END'\n#!/bin/sh\n{script}\nEND\nchmod 755 {path}")
+    try:
+        yield f"wasm_smoke_runtime={path}"
+    finally:
+        shell(lab.hosts, host, f"rm -f {path}")
+
+
+def real_probes(lab: Lab) -> dict[str, bytes]:
+    (found,) = probes.compiled_probes(Mirror(lab.paths.mirror))
+    return dict(found.modules)
+
+
+def mirror_of(folder: Path, modules: dict[str, bytes]) -> str:
+    """A mirror with compiled probes that say of themselves to be what the host's engine takes."""
+    folder.mkdir()
+    archive = folder / "archive"
+    listed = []
+    with tarfile.open(archive, "w:gz") as tar:
+
+        def add(name: str, content: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+        for name, content in modules.items():
+            listed.append({"name": name, "file": f"{name}.wasm", "sha256": hashlib.sha256(content).hexdigest()})
+            add(f"{name}.wasm", content)
+        index = {"engine": "wasmedge", "engine_version": "0.14.1", "arch": "amd64", "modules": listed}
+        add("probes.json", json.dumps(index).encode())
+    release = Release("wasm-probes", f"{probes.VERSION}-wasmedge-0.14.1", "amd64", "wasm-probes-amd64.tar.gz")
+    Mirror(folder / "mirror").add(release, archive, "made by a test")
+    return f"edgefleet_mirror_dir={folder / 'mirror'}"
+
+
+def test_a_prepared_host_passes_every_function_check(smoke: Smoke, reports: Path, host: Host) -> None:
+    run, document = smoke("wasm_smoke_samples=20")
+    assert run.returncode == 0, run.stdout
+    assert recap(run.stdout)[host.name] == {"changed": 0, "unreachable": 0, "failed": 0}
+    lines = by_id(document)
+    assert {name: one["reason"] for name, one in lines.items() if one["layer"] == "function"} == dict.fromkeys(
+        ("handler", "nonce", "args", "env", "trap", "corrupt", "missing", "aot"), ""
+    )
+    assert lines["aot"]["measured"] >= 10
+    cold = lines["cold_start_crun"]
+    assert cold["n"] == 20
+    # Debian's engine loads LLVM; on a busy machine nothing can be said.
+    assert (cold["status"], "libLLVM" in cold["reason"]) in {("fail", True), ("invalid", False)}
+    engine = document["identity"]["engine"]
+    assert (engine["version"], engine["llvm"]) == ("0.14.1", "shared")
+    report = (reports / "report.md").read_text(encoding="utf-8")
+    for artifact in document["identity"]["artifacts"]:
+        assert artifact["source"] in report
+    assert document["identity"]["compiled_probes"]["source"] in report
+    assert run.stdout.count("cold_start_crun") >= 2, "the table is not on the terminal"
+
+
+def test_speed_fails_the_play_when_asked_to(smoke: Smoke) -> None:
+    run, document = smoke("wasm_smoke_fail_on=all")
+    assert by_id(document)["cold_start_crun"]["status"] in ("fail", "invalid")
+    assert run.returncode == 2
+    assert "1 of 9 checks did not pass: cold_start_crun: " in " ".join(run.stdout.split())
+
+
+def test_a_plain_module_in_place_of_the_compiled_one_is_interpreted(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
+    modules = {**real_probes(lab), "fib": probes.compile_wat("fib")}
+    run, document = smoke(mirror_of(tmp_path / "plain", modules))
+    line = by_id(document)["aot"]
+    assert line["status"] == "fail"
+    assert line["reason"].startswith("the engine interprets")
+    assert 0.3 < line["measured"] < 3
+    assert run.returncode == 2
+
+
+def test_damaged_code_in_a_compiled_module_fails(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
+    modules = real_probes(lab)
+    fib = modules["fib"]
+    at = fib.index(b"\x08wasmedge") + 9
+    run, document = smoke(mirror_of(tmp_path / "damaged", {**modules, "fib": fib[:at] + b"\xff" * 64 + fib[at + 64 :]}))
+    lines = by_id(document)
+    assert lines["aot"]["status"] == "fail"
+    assert lines["nonce"]["status"] == "pass"
+    assert run.returncode == 2
+
+
+def test_a_truncated_compiled_module_fails(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
+    modules = real_probes(lab)
+    cut = {name: content[: len(content) // 2] for name, content in modules.items()}
+    _, document = smoke(mirror_of(tmp_path / "cut", cut))
+    lines = by_id(document)
+    assert (lines["aot"]["status"], lines["cold_start_crun"]["status"]) == ("fail", "fail")
+    assert "it is damaged" in lines["aot"]["reason"]
+    assert lines["cold_start_crun"]["reason"].startswith("the compiled probe does not run: loading failed")
+
+
+def test_no_compiled_probe_is_not_applicable_and_no_failure(smoke: Smoke, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    run, document = smoke(f"edgefleet_mirror_dir={tmp_path / 'empty'}")
+    lines = by_id(document)
+    for name in ("aot", "cold_start_crun"):
+        assert lines[name]["status"] == "not_applicable"
+        assert lines[name]["reason"].startswith("no AOT probe for engine wasmedge 0.14.1 amd64")
+    assert run.returncode == 0
+
+
+def test_a_runtime_without_wasm_is_named(lab: Lab, host: Host, smoke: Smoke) -> None:
+    hidden = "case \"$*\" in *--version*) crun --version | sed 's/ +WASM:wasmedge//'; exit ;; esac"
+    with runtime(lab, host, f"{hidden}\n{NO_HANDLER}") as variable:
+        run, document = smoke(variable)
+    lines = by_id(document)
+    assert lines["handler"]["reason"].endswith("was built without +WASM:wasmedge")
+    assert lines["nonce"]["status"] == "fail"
+    assert lines["trap"]["status"] == "not_applicable"
+    assert run.returncode == 2
+
+
+def test_a_handler_that_is_not_taken_is_seen_by_the_nonce_check(lab: Lab, host: Host, smoke: Smoke) -> None:
+    with runtime(lab, host, NO_HANDLER) as variable:
+        _, document = smoke(variable)
+    lines = by_id(document)
+    assert (lines["handler"]["status"], lines["nonce"]["status"]) == ("pass", "fail")
+    assert "xec format error" in lines["nonce"]["reason"]
+
+
+def test_a_slow_native_control_makes_the_cold_start_invalid(lab: Lab, host: Host, smoke: Smoke) -> None:
+    with runtime(lab, host, 'case "$*" in *cold-native*) sleep 0.05 ;; esac\nexec crun "$@"') as variable:
+        run, document = smoke(variable)
+    line = by_id(document)["cold_start_crun"]
+    assert line["status"] == "invalid"
+    assert line["details"]["native_median"] > 50
+    assert run.returncode == 0
+
+
+def test_a_runtime_that_hangs_is_ended(lab: Lab, host: Host, smoke: Smoke) -> None:
+    with runtime(lab, host, 'case "$*" in *nonce*) sleep 300 ;; esac\nexec crun "$@"') as variable:
+        run, document = smoke(variable, "wasm_smoke_timeout=2")
+    assert by_id(document)["nonce"]["reason"] == "no end within the time limit"
+    assert run.returncode == 2
+    assert shell(lab.hosts, host, "pgrep -fc 'sleep [3]00' || true").strip() == "0"
+
+
+def test_check_mode_starts_nothing_and_writes_nothing(lab: Lab, host: Host, reports: Path) -> None:
+    with runtime(lab, host, 'case "$*" in *--bundle*) touch /run/test-ran ;; esac\nexec crun "$@"') as variable:
+        run = playbook(
+            lab.paths, "edgefleet.wasm.smoke", "--check", "-e", f"edgefleet_report_dir={reports}", "-e", variable
+        )
+    assert run.returncode == 0, run.stdout
+    assert "check mode: no container was started" in " ".join(run.stdout.replace("- ", "").split())
+    assert not reports.exists()
+    assert shell(lab.hosts, host, "ls /run/test-ran 2>/dev/null || true").strip() == ""
+
+
+def test_a_killed_run_is_cleaned_up_by_the_next(lab: Lab, host: Host, smoke: Smoke, reports: Path) -> None:
+    words = ["-e", f"edgefleet_report_dir={reports}", "-e", "wasm_smoke_samples=1000"]
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    command = [program, "-i", str(lab.paths.inventory), "edgefleet.wasm.smoke", *words]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as play:
+        try:
+            until("a test is under way", 60, lambda: _cold_start_folder(lab, host) != "")
+            owner = _cold_start_folder(lab, host).partition(".")[2].partition("-")[0]
+            shell(lab.hosts, host, f"kill -9 {owner}")
+        finally:
+            assert play.wait(timeout=60) == 2
+    assert _cold_start_folder(lab, host) != "", "nothing was left: the test was not killed in the middle"
+    run, _ = smoke()
+    assert run.returncode == 0, run.stdout
+
+
+def _cold_start_folder(lab: Lab, host: Host) -> str:
+    """The working folder of a test that has come to its cold starts."""
+    found = shell(lab.hosts, host, "ls -d /run/edgefleet-smoke.*/cold-native 2>/dev/null || true").strip()
+    return found.removeprefix("/run/").partition("/")[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("wasm_smoke_samples=2", "samples is 2, must be from 5 to 1000 (wasm_smoke_samples"),
+        ("wasm_smoke_samples=many", "'samples'"),
+        ("wasm_smoke_fail_on=sometimes", "value of fail_on must be one of: none, function, all, got: sometimes"),
+        (
+            "edgefleet_report_dir=/dev/null/reports",
+            "report_dir /dev/null/reports (edgefleet_report_dir) can't be written",
+        ),
+    ],
+)
+def test_bad_input_is_one_error_before_the_host_is_reached(lab: Lab, variable: str, message: str) -> None:
+    run = playbook(lab.paths, "edgefleet.wasm.smoke", "-e", variable)
+    assert run.returncode == 2
+    assert message in " ".join(run.stdout.split()), run.stdout
