@@ -18,13 +18,28 @@ PRODUCT = ("roles", "playbooks", "plugins", "meta")
 
 
 def plugins() -> list[tuple[str, str]]:
-    """Each documented plugin as (kind, name)."""
+    """Each plugin as (kind, name). A file with several filters documents them in YAML files beside it."""
     return [
         (kind, path.stem)
         for folder, kind in PLUGIN_KINDS.items()
-        for path in sorted((ROOT / "plugins" / folder).glob("*.py"))
-        if path.stem != "__init__"
+        for path in sorted((ROOT / "plugins" / folder).glob("*"))
+        if path.suffix == ".yml" or (path.suffix == ".py" and "DOCUMENTATION" in path.read_text())
     ]
+
+
+def test_every_filter_is_documented() -> None:
+    names = json.loads(
+        subprocess.run(
+            ["ansible-doc", "--json", "--list", "-t", "filter", "edgefleet.wasm"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    documented = {f"edgefleet.wasm.{name}" for kind, name in plugins() if kind == "filter"}
+    assert documented
+    assert set(names) == documented
 
 
 def product_files() -> list[Path]:
