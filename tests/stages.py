@@ -92,7 +92,7 @@ def static() -> Stage:
             ("yamllint", "--strict", *tracked("*.yml", "*.yaml")),
             ("shellcheck", *shell_scripts()),
             ("ansible-lint",),
-            ("pytest", "-q", "tests/static"),
+            ("pytest", "-q", "-n", "2", "tests/static"),
         ),
     )
 
