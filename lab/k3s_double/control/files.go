@@ -366,9 +366,9 @@ func (o *Options) copyToAgent() error {
 }
 
 func (o *Options) writeCrictl() error {
-	text := "runtime-endpoint: " + withScheme(o.RuntimeEndpoint) + "\n"
+	text := "runtime-endpoint: " + o.RuntimeEndpoint + "\n"
 	if o.ImageEndpoint != o.RuntimeEndpoint {
-		text += "image-endpoint: " + withScheme(o.ImageEndpoint) + "\n"
+		text += "image-endpoint: " + o.ImageEndpoint + "\n"
 	}
 	return pki.WriteFile(o.Path("agent/etc/crictl.yaml"), []byte(text), 0o600)
 }

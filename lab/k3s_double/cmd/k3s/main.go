@@ -2,7 +2,6 @@
 package main
 
 import (
-	"bytes"
 	"embed"
 	"fmt"
 	"os"
@@ -171,10 +170,11 @@ func dataDir(args []string, env func(string) (string, bool)) string {
 }
 
 func unpacked(args []string, env func(string) (string, bool)) (string, error) {
-	content, err := payload.ReadFile("payload/data.tar.zst")
+	content, err := payload.Open("payload/data.tar.zst")
 	if err != nil {
 		return "", fmt.Errorf("this file was built without its programs: %w", err)
 	}
+	defer content.Close()
 	hash, err := payload.ReadFile("payload/sha256")
 	if err != nil {
 		return "", err
@@ -183,7 +183,7 @@ func unpacked(args []string, env func(string) (string, bool)) (string, error) {
 	if home, ok := env("HOME"); ok && os.Getuid() != 0 {
 		dir = filepath.Join(home, ".rancher/k3s")
 	}
-	return unpack.Ensure(dir, strings.TrimSpace(string(hash)), bytes.NewReader(content))
+	return unpack.Ensure(dir, strings.TrimSpace(string(hash)), content)
 }
 
 // handOver becomes the program; its own programs come first on its PATH.

@@ -43,8 +43,8 @@ type server struct {
 // run starts everything in K3s's order, says READY to systemd, and ends when told to or when a component ends.
 func (s *server) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	defer s.stopAll()
+	defer cancel()
 	s.failed = make(chan error, 16)
 	started := make(chan error, 1)
 	go func() { started <- s.start(ctx) }()
