@@ -33,7 +33,7 @@ print(library.WasmEdge_VersionGet().decode())
 # Pins of this collection that are past their support. docs/security.md says what each exposes.
 _PAST_SUPPORT = (
     ("k3s", r"v1\.30\.", "K3s 1.30 is past its support: no fixes since June 2025"),
-    ("containerd", r"\bv?2\.0\.", "containerd 2.0 is past its support"),
+    ("containerd", r"\bv?2\.0\.", "containerd 2.0 is past its support: it ended in November 2025"),
 )
 _ENGINE_FIXED = (0, 15, 1)
 

@@ -211,6 +211,17 @@ def test_containers_left_behind_fail(tmp_path: Path) -> None:
         assert lines[name]["reason"] == "the OCI runtime left the container behind"
 
 
+@pytest.mark.parametrize("ended", [Ended(1, b"", "no such container"), Ended(0, b'{"pid": 99999999}', "")])
+def test_a_look_at_the_engine_that_fails_costs_no_check(tmp_path: Path, ended: Ended) -> None:
+    class Stateless(FakeCrun):
+        def __call__(self, *args: Any, **kwargs: Any) -> Ended:
+            return ended if "state" in args[0] else super().__call__(*args, **kwargs)
+
+    found = document(Stateless(), tmp_path)
+    assert found["summary"]["pass"] == 9
+    assert (found["identity"]["engine"]["version"], found["identity"]["engine"]["llvm"]) == ("0.14.1", None)
+
+
 def test_check_mode_starts_no_container(tmp_path: Path) -> None:
     crun = FakeCrun()
     found = document(crun, tmp_path, check_mode=True)
