@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import (
 
 from lab import locks
 from lab.builders import catalogue, wasm
-from lab.builders.base import Builder, host_arch
+from lab.builders.base import Builder, Prefetching, host_arch
 from lab.builders.containerd import Containerd
 from lab.builders.golang import Go
 from lab.builders.k3s import AirgapImages, K3sDouble
@@ -44,12 +45,12 @@ def fill(mirror_dir: Path, progress: Progress) -> None:
     cache = mirror_dir.parent
     # One at a time: what a killed run has left running holds the lock until it has ended.
     with locks.held(cache / "artifacts.lock", progress.note) as lock:
+        wanted: list[tuple[Release, Builder]]
         go, toolchain = Go(progress, lock=lock), Toolchain(cache / "toolchain", progress)
         filler = Filler(Mirror(mirror_dir), progress, cache / "build")
-        for release in catalogue.releases(host_arch()):
-            filler.have(release, _MAKERS[release.name](go, release))
-        for own in wasm.builders(toolchain):
-            filler.have(Release(own.name, own.version, own.arch, own.file), own)
+        wanted = [(release, _MAKERS[release.name](go, release)) for release in catalogue.releases(host_arch())]
+        wanted += [(Release(own.name, own.version, own.arch, own.file), own) for own in wasm.builders(toolchain)]
+        filler.have(wanted)
         filler.tell()
 
 
@@ -65,13 +66,15 @@ class Filler:
         # What a killed run has left. The lock's holder alone comes here.
         shutil.rmtree(folder, ignore_errors=True)
 
-    def have(self, release: Release, builder: Builder) -> None:
-        """Have one artifact: as it is there, else from its source, else built."""
+    def have(self, wanted: Sequence[tuple[Release, Builder]]) -> None:
+        """Have these artifacts: as they are there, else from their source, else built."""
         try:
-            entry = self._present(release, builder) or self._fetched(release) or self._built(release, builder)
+            found = [self._present(*one) or self._fetched(one[0]) for one in wanted]
+            missing = [builder for (_, builder), entry in zip(wanted, found, strict=True) if entry is None]
+            _prefetch(missing[1:])
+            self.entries = [entry or self._built(*one) for one, entry in zip(wanted, found, strict=True)]
         except MirrorError as error:
             raise LabError(str(error)) from error
-        self.entries.append(entry)
 
     def tell(self) -> None:
         """Say of each artifact where it came from."""
@@ -105,6 +108,17 @@ class Filler:
         with tempfile.TemporaryDirectory(prefix=f"{release.name}-", dir=self.folder) as workdir:
             file = builder.build(Path(workdir))
             return self.mirror.add(release, file, f"{builder.source()}{recipe(builder)}")
+
+
+def _prefetch(builders: Sequence[Builder]) -> None:
+    """While the first is compiled, load what the others need. Ends with this process, however that ends."""
+
+    def work() -> None:
+        for builder in builders:
+            if isinstance(builder, Prefetching):
+                builder.prefetch()
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 def recipe(builder: Builder) -> str:

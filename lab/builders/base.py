@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lab.errors import LabError
 
@@ -32,6 +32,14 @@ class Builder(Protocol):
 
     def source(self) -> str:
         """Where it comes from, for the manifest and the reports; asked for once it is built."""
+
+
+@runtime_checkable
+class Prefetching(Protocol):
+    """A builder that can load what it needs while another one builds."""
+
+    def prefetch(self) -> None:
+        """Load it. What fails here is told by the build."""
 
 
 def host_arch() -> str:

@@ -23,13 +23,17 @@ def built_version() -> str:
     return next(line.split()[-1] for line in lines if f" {MODULE} v" in line or line.startswith(f"\t{MODULE} v"))
 
 
+def _packages(programs: tuple[str, ...]) -> list[str]:
+    return [f"{MODULE}/cmd/{program}" for program in programs]
+
+
 def build_programs(go: Go, programs: tuple[str, ...], to: Path, log: Path) -> None:
     """Build some of containerd's programs."""
     version = built_version()
     go.build(
         f"containerd {version}: {', '.join(programs)} from {MODULE}",
         SOURCES,
-        [f"{MODULE}/cmd/{program}" for program in programs],
+        _packages(programs),
         to=to,
         log=log,
         tags=TAGS,
@@ -52,6 +56,9 @@ class Containerd:
 
     def source(self) -> str:
         return f"built from {MODULE}@v{self.version} with {self.go.version}"
+
+    def prefetch(self) -> None:
+        self.go.prefetch(SOURCES, _packages(PROGRAMS), TAGS)
 
     def build(self, workdir: Path) -> Path:
         if built_version() != f"v{self.version}":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -69,7 +70,8 @@ class Go:
             flags += ["-linkmode=external", "-extldflags=-static"]
         to.mkdir(parents=True, exist_ok=True)
         command = ["go", "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", f"-tags={','.join(tags)}"]
-        command += [f"-ldflags={' '.join(flags)}", "-o", f"{to}/", *packages]
+        # What describes the code to a debugger is stripped in the end: not making it saves a fifth of the time.
+        command += ["-gcflags=all=-dwarf=false", f"-ldflags={' '.join(flags)}", "-o", f"{to}/", *packages]
         compiled = 0
         with self.progress.step(title) as step:
 
@@ -85,6 +87,19 @@ class Go:
                     f"{title}: go could not build it. Modules come from GOPROXY={self._proxy()}; "
                     f"when that can't be reached, set GOPROXY to one that can.\n{failed}"
                 ) from failed
+
+    def prefetch(self, module: Path, packages: Sequence[str], tags: Sequence[str] = ()) -> None:
+        """Have the modules in Go's cache that these packages need. What fails here is told by the build."""
+        command = ["go", "list", "-deps", "-mod=readonly", f"-tags={','.join(tags)}", *packages]
+        with contextlib.suppress(LabError):
+            self.stream(
+                command,
+                log=Path(os.devnull),
+                on_line=lambda _: None,
+                cwd=module,
+                env=self._environment(cgo=False),
+                lock=self.lock,
+            )
 
     def _environment(self, cgo: bool) -> dict[str, str]:
         """The machine's own settings say where modules come from; nothing else of it may decide what is built."""

@@ -18,14 +18,18 @@ from lab.process import Run, run
 DOUBLE = CHECKOUT / "lab" / "k3s_double"
 CNI = MODULES / "cni"
 CNI_MODULE = "github.com/containernetworking/plugins"
-CNI_PLUGINS = (
-    "plugins/ipam/host-local",
-    "plugins/main/bridge",
-    "plugins/main/loopback",
-    "plugins/meta/bandwidth",
-    "plugins/meta/firewall",
-    "plugins/meta/portmap",
+CNI_PLUGINS = tuple(
+    f"{CNI_MODULE}/plugins/{plugin}"
+    for plugin in (
+        "ipam/host-local",
+        "main/bridge",
+        "main/loopback",
+        "meta/bandwidth",
+        "meta/firewall",
+        "meta/portmap",
+    )
 )
+PROGRAMS = ("./cmd/k3s-kube", "./cmd/k3s-server")
 TAGS = ("netgo", "osusergo", "providerless", "sqlite_omit_load_extension", "urfave_cli_no_docs", "grpcnotrace")
 COREDNS = "1.10.1"
 PAUSE = "3.6"
@@ -80,6 +84,12 @@ class K3sDouble:
     def source(self) -> str:
         return f"lab double of K3s, built from k8s.io/kubernetes@v{kubernetes_of(self.version)} with {self.go.version}"
 
+    def prefetch(self) -> None:
+        # Of the version in go.mod; another one's modules are loaded by the build.
+        self.go.prefetch(DOUBLE / "kube", PROGRAMS, TAGS)
+        self.go.prefetch(DOUBLE, ["./cmd/..."])
+        self.go.prefetch(CNI, CNI_PLUGINS)
+
     def build(self, workdir: Path) -> Path:
         sources, payload = workdir / "sources", workdir / "payload"
         copy_sources(sources, self.version)
@@ -105,7 +115,7 @@ class K3sDouble:
         self.go.build(
             f"k3s double: Kubernetes {kubernetes_of(self.version)}, kine and crictl from their modules",
             sources / "kube",
-            ["./cmd/k3s-kube", "./cmd/k3s-server"],
+            PROGRAMS,
             to=to,
             log=workdir / "kubernetes.log",
             tags=TAGS,
@@ -117,7 +127,7 @@ class K3sDouble:
         self.go.build(
             "k3s double: CNI plugins from their module",
             CNI,
-            [f"{CNI_MODULE}/{plugin}" for plugin in CNI_PLUGINS],
+            CNI_PLUGINS,
             to=to,
             log=workdir / "cni.log",
         )
@@ -140,6 +150,9 @@ class AirgapImages:
 
     def source(self) -> str:
         return f"lab double of K3s, built from github.com/coredns/coredns@v{COREDNS} and a pause program of its own"
+
+    def prefetch(self) -> None:
+        self.go.prefetch(DOUBLE / "coredns", ["."])
 
     def build(self, workdir: Path) -> Path:
         sources = workdir / "sources"

@@ -95,7 +95,7 @@ def shown(progress: Progress) -> str:
 def test_a_release_that_can_be_reached_is_not_built(filler: Filler, origin: str, tmp_path: Path) -> None:
     (tmp_path / "origin" / "thing.tar").write_bytes(b"official")
     builder = FakeBuilder()
-    filler.have(release(origin), builder)
+    filler.have([(release(origin), builder)])
     assert builder.folders == []
     assert not filler.entries[0].rebuilt
     assert filler.entries[0].source == f"{origin}/thing.tar"
@@ -103,14 +103,14 @@ def test_a_release_that_can_be_reached_is_not_built(filler: Filler, origin: str,
 
 def test_a_release_stays_when_the_recipe_changes(filler: Filler, origin: str, tmp_path: Path) -> None:
     (tmp_path / "origin" / "thing.tar").write_bytes(b"official")
-    filler.have(release(origin), FakeBuilder())
+    filler.have([(release(origin), FakeBuilder())])
     builder = FakeBuilder(recipe_key="b" * 64)
-    filler.have(release(), builder)
+    filler.have([(release(), builder)])
     assert builder.folders == []
 
 
 def test_what_can_not_be_reached_is_built_and_says_so(filler: Filler, progress: Progress) -> None:
-    filler.have(release(), FakeBuilder())
+    filler.have([(release(), FakeBuilder())])
     entry = filler.entries[0]
     assert entry.rebuilt
     assert entry.source == "built here, recipe aaaaaaaaaaaa"
@@ -119,8 +119,8 @@ def test_what_can_not_be_reached_is_built_and_says_so(filler: Filler, progress: 
 
 
 def test_a_silent_host_is_asked_once(filler: Filler, progress: Progress) -> None:
-    filler.have(release(), FakeBuilder())
-    filler.have(release(name="other"), FakeBuilder(name="other"))
+    filler.have([(release(), FakeBuilder())])
+    filler.have([(release(name="other"), FakeBuilder(name="other"))])
     assert shown(progress).count("start   look for") == 1
     assert shown(progress).count("127.0.0.1:9 can't be reached") == 1
 
@@ -129,50 +129,66 @@ def test_a_wrong_checksum_is_an_error_and_never_built_over(filler: Filler, origi
     (tmp_path / "origin" / "thing.tar").write_bytes(b"tampered")
     builder = FakeBuilder()
     with pytest.raises(LabError, match=r"pinned is [0-9a-f]{64} \(thing_releases\['1.0'\]\['amd64'\]\)"):
-        filler.have(release(origin), builder)
+        filler.have([(release(origin), builder)])
     assert builder.folders == []
 
 
 def test_an_unchanged_recipe_is_not_built_again(filler: Filler, progress: Progress) -> None:
-    filler.have(release(), FakeBuilder())
+    filler.have([(release(), FakeBuilder())])
     before = shown(progress)
     builder = FakeBuilder()
-    filler.have(release(), builder)
+    filler.have([(release(), builder)])
     assert builder.folders == []
     assert shown(progress) == before  # and no source is asked
 
 
 def test_a_changed_recipe_is_built_again(filler: Filler) -> None:
-    filler.have(release(), FakeBuilder())
+    filler.have([(release(), FakeBuilder())])
     builder = FakeBuilder(recipe_key="b" * 64)
-    filler.have(release(), builder)
+    filler.have([(release(), builder)])
     assert len(builder.folders) == 1
     assert filler.entries[-1].source.endswith(recipe(builder))
 
 
 def test_an_own_artifact_has_no_source_but_its_recipe(filler: Filler, progress: Progress) -> None:
     own = Release("thing", "1.0", "amd64", "thing.tar")
-    filler.have(own, FakeBuilder())
-    filler.have(own, FakeBuilder(fails=True))
+    filler.have([(own, FakeBuilder())])
+    filler.have([(own, FakeBuilder(fails=True))])
     assert not filler.entries[0].rebuilt
     assert "look for" not in shown(progress)
     builder = FakeBuilder(recipe_key="b" * 64)
-    filler.have(own, builder)
+    filler.have([(own, builder)])
     assert len(builder.folders) == 1
 
 
 def test_a_damaged_file_is_built_again(filler: Filler) -> None:
-    filler.have(release(), FakeBuilder())
+    filler.have([(release(), FakeBuilder())])
     filler.mirror.path(release()).write_text("cut", encoding="utf-8")
     builder = FakeBuilder()
-    filler.have(release(), builder)
+    filler.have([(release(), builder)])
     assert len(builder.folders) == 1
     assert filler.mirror.verify(release(), allow_rebuilt=True)
 
 
+def test_the_next_is_loaded_while_the_first_is_built(filler: Filler) -> None:
+    loaded = threading.Event()
+
+    class Slow(FakeBuilder):
+        def build(self, workdir: Path) -> Path:
+            assert loaded.wait(10)
+            return super().build(workdir)
+
+    class Loading(FakeBuilder):
+        def prefetch(self) -> None:
+            loaded.set()
+
+    filler.have([(release(), Slow()), (release(name="other"), Loading(name="other"))])
+    assert [entry.name for entry in filler.entries] == ["thing", "other"]
+
+
 def test_a_failed_build_leaves_neither_entry_nor_folder(filler: Filler, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="does not compile"):
-        filler.have(release(), FakeBuilder(fails=True))
+        filler.have([(release(), FakeBuilder(fails=True))])
     assert filler.mirror.entries() == []
     assert list((tmp_path / "build").iterdir()) == []
 

@@ -56,7 +56,14 @@ def test_the_command_line(tmp_path: Path) -> None:
     build(go(fake), tmp_path, tags=["a", "b"], variables={"main.b": "2", "main.a": "1"})
     command, env, rest = fake.built[0]
     assert command[:6] == ["go", "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false"]
-    assert command[6:] == ["-tags=a,b", "-ldflags=-s -w -X=main.a=1 -X=main.b=2", "-o", f"{tmp_path}/out/", "./cmd/x"]
+    assert command[6:] == [
+        "-tags=a,b",
+        "-gcflags=all=-dwarf=false",
+        "-ldflags=-s -w -X=main.a=1 -X=main.b=2",
+        "-o",
+        f"{tmp_path}/out/",
+        "./cmd/x",
+    ]
     assert env["CGO_ENABLED"] == "0"
     assert rest == {"cwd": tmp_path / "module", "lock": 7}
 
@@ -120,6 +127,12 @@ def test_no_go_at_all() -> None:
 def test_a_failed_build_names_the_proxy_and_the_log(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"GOPROXY=https://proxy.example[\s\S]*undefined: x[\s\S]*/log"):
         build(go(FakeGo(fails=True)), tmp_path)
+
+
+def test_loading_ahead_never_fails(tmp_path: Path) -> None:
+    fake = FakeGo(fails=True)
+    go(fake).prefetch(tmp_path, ["./cmd/x"], ["a"])
+    assert fake.built[0][0] == ["go", "list", "-deps", "-mod=readonly", "-tags=a", "./cmd/x"]
 
 
 def test_too_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
