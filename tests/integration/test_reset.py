@@ -30,7 +30,6 @@ ps -e -o comm= | grep -vE '^(ps|sh|sort|awk|grep|find|systemctl|sshd.*|\\(sd-pam
 EXPLAINED = {
     r"/run/netns( |$)": "containerd's folder for network namespaces, a mount that is gone at the next boot",
     r"/var/lib/containerd d ": "a volume on these hosts, so it stays; containerd has closed it to others",
-    r"/etc/(ld\.so\.cache|\.pwd\.lock)": "rewritten by the packages' own scripts",
 }
 
 
