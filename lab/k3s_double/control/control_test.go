@@ -196,3 +196,20 @@ func TestMaskedArgs(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestAllRoutable(t *testing.T) {
+	for text, want := range map[string]bool{
+		"nameserver 192.0.2.1\n":                        true,
+		"search x\nnameserver 10.0.0.1 # the router\n":  true,
+		"nameserver 192.0.2.1\nnameserver 127.0.0.53\n": false,
+		"nameserver fe80::1\n":                          false,
+		"nameserver 169.254.1.1\n":                      false,
+		"nameserver name\n":                             false,
+		"# nameserver 192.0.2.1\n":                      false,
+		"":                                              false,
+	} {
+		if got := AllRoutable(text); got != want {
+			t.Errorf("%q: got %v", text, got)
+		}
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
 	"os"
 	"path/filepath"
@@ -32,6 +31,7 @@ import (
 	"k8s.io/client-go/restmapper"
 
 	"edgefleet.local/k3s_double/control"
+	"edgefleet.local/k3s_double/manifests"
 	"edgefleet.local/k3s_double/pki"
 )
 
@@ -101,7 +101,7 @@ func (d *manifestDeployer) stage() error {
 		return err
 	}
 	for _, entry := range entries {
-		if d.options.Disable[addonName(entry.Name())] {
+		if d.options.Disable[manifests.Addon(entry.Name())] {
 			continue
 		}
 		content, err := packaged.ReadFile("manifests/" + entry.Name())
@@ -176,7 +176,7 @@ func (d *manifestDeployer) applyAddonKind(ctx context.Context) error {
 }
 
 func (d *manifestDeployer) scan(ctx context.Context) error {
-	files, err := d.files()
+	files, err := manifests.Files(d.folder)
 	if err != nil {
 		return err
 	}
@@ -192,61 +192,9 @@ func (d *manifestDeployer) scan(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
-// files are the manifests, also in sub folders and in linked folders at the top; names with a dot in front and those with
-// a .skip file beside them are left out.
-func (d *manifestDeployer) files() ([]string, error) {
-	var files []string
-	skip := map[string]bool{}
-	visit := func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name := entry.Name()
-		switch {
-		case strings.HasPrefix(name, ".") && path != d.folder:
-			if entry.IsDir() {
-				return filepath.SkipDir
-			}
-		case entry.IsDir():
-		case strings.HasSuffix(name, ".skip"):
-			skip[strings.TrimSuffix(path, ".skip")] = true
-		case slices.Contains([]string{".yaml", ".yml", ".json"}, strings.ToLower(filepath.Ext(name))):
-			files = append(files, path)
-		}
-		return nil
-	}
-	if err := filepath.WalkDir(d.folder, visit); err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir(d.folder)
-	if err != nil {
-		return nil, err
-	}
-	for _, entry := range entries {
-		path := filepath.Join(d.folder, entry.Name())
-		if info, err := os.Stat(path); err == nil && info.IsDir() && entry.Type()&fs.ModeSymlink != 0 {
-			if err := filepath.WalkDir(path+string(filepath.Separator), visit); err != nil {
-				return nil, err
-			}
-		}
-	}
-	files = slices.DeleteFunc(files, func(path string) bool { return d.skipped(path, skip) })
-	slices.Sort(files)
-	return files, nil
-}
-
-func (d *manifestDeployer) skipped(path string, skip map[string]bool) bool {
-	for ; path != d.folder && path != "/" && path != "."; path = filepath.Dir(path) {
-		if skip[path] {
-			return true
-		}
-	}
-	return false
-}
-
 func (d *manifestDeployer) process(ctx context.Context, path string, again bool) error {
-	name := addonName(path)
-	if d.disabled(path) {
+	name := manifests.Addon(path)
+	if manifests.Disabled(d.folder, path, d.options.Disable) {
 		return d.remove(ctx, path, name)
 	}
 	info, err := os.Stat(path)
@@ -272,21 +220,6 @@ func (d *manifestDeployer) process(ctx context.Context, path string, again bool)
 	}
 	d.seen[path] = fileState{info.ModTime(), checksum}
 	return nil
-}
-
-// disabled holds for files and for folders of that name, whoever put them there.
-func (d *manifestDeployer) disabled(path string) bool {
-	relative, err := filepath.Rel(d.folder, path)
-	if err != nil {
-		return false
-	}
-	first, _, _ := strings.Cut(relative, string(filepath.Separator))
-	return d.options.Disable[addonName(path)] || d.options.Disable[first] || d.options.Disable[filepath.Base(path)]
-}
-
-func addonName(path string) string {
-	name, _, _ := strings.Cut(filepath.Base(path), ".")
-	return name
 }
 
 func (d *manifestDeployer) applyFile(ctx context.Context, path, name string, content []byte, checksum string) error {

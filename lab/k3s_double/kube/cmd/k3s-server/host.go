@@ -2,12 +2,12 @@ package main
 
 import (
 	"log"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
+	"edgefleet.local/k3s_double/control"
 	"edgefleet.local/k3s_double/pki"
 )
 
@@ -47,7 +47,7 @@ func (s *server) chooseResolvConf() error {
 		return nil
 	}
 	for _, path := range []string{etcResolvConf, systemdResolvConf} {
-		if text, err := os.ReadFile(path); err == nil && allRoutable(string(text)) {
+		if text, err := os.ReadFile(path); err == nil && control.AllRoutable(string(text)) {
 			s.options.ResolvConf = path
 			return nil
 		}
@@ -58,20 +58,4 @@ func (s *server) chooseResolvConf() error {
 		return err
 	}
 	return pki.WriteFile(s.options.ResolvConf, []byte("nameserver 8.8.8.8\n"), 0o444)
-}
-
-func allRoutable(resolvConf string) bool {
-	found := false
-	for _, line := range strings.Split(resolvConf, "\n") {
-		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != "nameserver" {
-			continue
-		}
-		address, err := netip.ParseAddr(fields[1])
-		if err != nil || !address.IsGlobalUnicast() {
-			return false
-		}
-		found = true
-	}
-	return found
 }

@@ -57,7 +57,7 @@ func publishAPIAddress(ctx context.Context, client kubernetes.Interface, o *cont
 }
 
 // configurePods gives containerd the way to wire pods: a bridge over the node's range, in the place and under the name
-// that K3s's flannel uses.
+// that K3s's flannel uses. It is called again and again, and changes only what is missing.
 func configurePods(o *control.Options, podCIDR string) error {
 	type object = map[string]any
 	content, err := json.MarshalIndent(object{
@@ -74,11 +74,8 @@ func configurePods(o *control.Options, podCIDR string) error {
 	if err != nil {
 		return err
 	}
-	path := o.Path("agent/etc/cni/net.d/10-flannel.conflist")
-	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, content) {
-		if err := pki.WriteFile(path, content, 0o644); err != nil {
-			return err
-		}
+	if err := writeChanged(o.Path("agent/etc/cni/net.d/10-flannel.conflist"), content); err != nil {
+		return err
 	}
 	if err := os.MkdirAll("/run/flannel", 0o755); err != nil {
 		return err
@@ -90,54 +87,79 @@ func configurePods(o *control.Options, podCIDR string) error {
 	gateway := netip.PrefixFrom(prefix.Masked().Addr().Next(), prefix.Bits())
 	subnet := fmt.Sprintf("FLANNEL_NETWORK=%s\nFLANNEL_SUBNET=%s\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=true\n",
 		o.ClusterCIDRs[0], gateway)
-	if err := pki.WriteFile("/run/flannel/subnet.env", []byte(subnet), 0o644); err != nil {
+	if err := writeChanged("/run/flannel/subnet.env", []byte(subnet)); err != nil {
 		return err
 	}
-	return ensureRules(podRules(o.ClusterCIDRs[0], podCIDR))
-}
-
-type rule struct {
-	table, chain string
-	spec         []string
-}
-
-// podRules let pods be forwarded, and hide them behind the node's address when they talk to the outside.
-func podRules(cluster, node string) []rule {
-	forward := func(spec ...string) rule { return rule{"filter", "FLANNEL-FWD", spec} }
-	post := func(spec ...string) rule { return rule{"nat", "FLANNEL-POSTRTG", spec} }
-	return []rule{
-		{"filter", "FORWARD", []string{"-j", "FLANNEL-FWD"}},
-		forward("-s", cluster, "-j", "ACCEPT"),
-		forward("-d", cluster, "-j", "ACCEPT"),
-		{"nat", "POSTROUTING", []string{"-j", "FLANNEL-POSTRTG"}},
-		post("-m", "mark", "--mark", "0x4000/0x4000", "-j", "RETURN"), // kube-proxy's
-		post("-s", node, "-d", cluster, "-j", "RETURN"),
-		post("-s", cluster, "-d", node, "-j", "RETURN"),
-		post("!", "-s", cluster, "-d", node, "-j", "RETURN"),
-		post("-s", cluster, "!", "-d", "224.0.0.0/4", "-j", "MASQUERADE", "--random-fully"),
-		post("!", "-s", cluster, "-d", cluster, "-j", "MASQUERADE", "--random-fully"),
-	}
-}
-
-// ensureRules adds what is missing, after what is there.
-func ensureRules(rules []rule) error {
-	for _, r := range rules {
-		spec := append(append([]string{}, r.spec...), "-m", "comment", "--comment", comment)
-		if iptables(r.table, "-C", append([]string{r.chain}, spec...)...) == nil {
-			continue
-		}
-		if strings.HasPrefix(r.chain, "FLANNEL") || r.spec[1] == "FLANNEL-FWD" || r.spec[1] == "FLANNEL-POSTRTG" {
-			chain := r.chain
-			if !strings.HasPrefix(chain, "FLANNEL") {
-				chain = r.spec[1]
-			}
-			_ = iptables(r.table, "-N", chain) // fails where it exists
-		}
-		if err := iptables(r.table, "-A", append([]string{r.chain}, spec...)...); err != nil {
+	for _, one := range podChains(o.ClusterCIDRs[0], podCIDR) {
+		if err := one.ensure(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func writeChanged(path string, content []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		return nil
+	}
+	return pki.WriteFile(path, content, 0o644)
+}
+
+// chain is one of our own: what it holds, and from where it is reached.
+type chain struct {
+	table, name, from string
+	rules             [][]string
+}
+
+// podChains let pods be forwarded, and hide them behind the node's address when they talk to the outside.
+func podChains(cluster, node string) []chain {
+	return []chain{
+		{"filter", "FLANNEL-FWD", "FORWARD", [][]string{
+			{"-s", cluster, "-j", "ACCEPT"},
+			{"-d", cluster, "-j", "ACCEPT"},
+		}},
+		{"nat", "FLANNEL-POSTRTG", "POSTROUTING", [][]string{
+			{"-m", "mark", "--mark", "0x4000/0x4000", "-j", "RETURN"}, // kube-proxy's
+			{"-s", node, "-d", cluster, "-j", "RETURN"},
+			{"-s", cluster, "-d", node, "-j", "RETURN"},
+			{"!", "-s", cluster, "-d", node, "-j", "RETURN"},
+			{"-s", cluster, "!", "-d", "224.0.0.0/4", "-j", "MASQUERADE", "--random-fully"},
+			{"!", "-s", cluster, "-d", cluster, "-j", "MASQUERADE", "--random-fully"},
+		}},
+	}
+}
+
+// ensure puts the chain back when any of it is gone, after a firewall was loaded anew for example.
+func (c chain) ensure() error {
+	if !c.whole() {
+		_ = iptables(c.table, "-N", c.name) // fails where it exists
+		if err := iptables(c.table, "-F", c.name); err != nil {
+			return err
+		}
+		for _, rule := range c.rules {
+			if err := iptables(c.table, "-A", commented(c.name, rule)...); err != nil {
+				return err
+			}
+		}
+	}
+	jump := commented(c.from, []string{"-j", c.name})
+	if iptables(c.table, "-C", jump...) == nil {
+		return nil
+	}
+	return iptables(c.table, "-A", jump...)
+}
+
+func (c chain) whole() bool {
+	for _, rule := range c.rules {
+		if iptables(c.table, "-C", commented(c.name, rule)...) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func commented(chain string, rule []string) []string {
+	return append(append([]string{chain}, rule...), "-m", "comment", "--comment", comment)
 }
 
 func iptables(table, action string, args ...string) error {

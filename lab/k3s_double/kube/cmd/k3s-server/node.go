@@ -43,7 +43,6 @@ type nodeKeeper struct {
 	cloud   kubernetes.Interface // as the cloud controller
 	options *control.Options
 	args    []string
-	wired   string // the pod range that the network here is set up for
 	store   cache.Store
 }
 
@@ -133,11 +132,8 @@ func (k *nodeKeeper) lookAt(ctx context.Context, node *corev1.Node) error {
 			return err
 		}
 	}
-	if mine && k.options.Network && node.Spec.PodCIDR != "" && k.wired != node.Spec.PodCIDR {
-		if err := configurePods(k.options, node.Spec.PodCIDR); err != nil {
-			return err
-		}
-		k.wired = node.Spec.PodCIDR
+	if mine && k.options.Network && node.Spec.PodCIDR != "" {
+		return configurePods(k.options, node.Spec.PodCIDR)
 	}
 	return nil
 }
