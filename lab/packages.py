@@ -25,6 +25,7 @@ PACKAGES = {
     "mmdebstrap": "makes the hosts' image",
     "debian-archive-keyring": "verifies the packages of that image",
     "openssh-client": "the way to the hosts",
+    "procps": "raises limits that the hosts share with the machine",
     "gcc": "compiles what the lab builds itself of C: SQLite for the K3s double, the pause program",
     "libc6-dev": "needed by gcc",
 }

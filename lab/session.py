@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab import image, inventory, locks, packages
+from lab import image, inventory, limits, locks, packages
 from lab.containers import ContainerHosts
 from lab.hosts import Host, HostKind
 from lab.paths import LabPaths
@@ -43,6 +43,7 @@ class Lab:
 
     def up(self, count: int | None) -> list[Host]:
         """That many hosts; without a number those there are, or one. Call with the lock held."""
+        limits.ensure(self.progress)
         self.paths.state.mkdir(parents=True, exist_ok=True)
         number = count or len(self.hosts.names()) or 1
         hosts = self.hosts.up([f"edge{i}" for i in range(1, number + 1)], self.progress)
