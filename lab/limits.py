@@ -10,7 +10,7 @@ from lab.process import Run, run
 from lab.progress import Progress
 
 SYSTEM = Path("/proc/sys")
-# The kernel gives root 128 by default. systemd, kubelet and containerd of every host take some of them: with eight hosts
+# The kernel gives root 128 by default. systemd, kubelet and containerd of every host take some: with eight hosts
 # up, a kubelet ended with "inotify_init: too many open files".
 NEEDED = {"fs.inotify.max_user_instances": 1024}
 
