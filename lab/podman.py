@@ -39,8 +39,11 @@ class Podman:
 
     def command(self, *arguments: str) -> list[str]:
         """The whole command line."""
-        # runc by name: podman's default may be a crun that refuses this machine's control groups.
-        return [*self.root(), "podman", "--runtime", shutil.which("runc", path=SEARCH_PATH) or "runc", *arguments]
+        # It ends with us: one that outlived a killed run would still make what the next run has just made anew.
+        with_us = ["setpriv", "--pdeathsig", "KILL"]
+        # By name: podman's default may be a crun that refuses this machine's control groups.
+        runc = shutil.which("runc", path=SEARCH_PATH) or "runc"
+        return [*self.root(), *with_us, "podman", "--runtime", runc, *arguments]
 
     def __call__(
         self, *arguments: str, stdin: bytes | None = None, check: bool = True, timeout: float | None = None

@@ -33,9 +33,15 @@ def node_is_ready(lab: Lab, host: Host) -> bool:
 
 def test_second_run_of_everything_changes_nothing() -> None:
     run = subprocess.run(
-        lab_command("run", "--name", "test"), cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=900
+        lab_command("run", "--name", "test"),
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=900,
     )
-    assert run.returncode == 0, run.stdout[-4000:] + run.stderr
+    assert run.returncode == 0, run.stdout[-4000:]
     figures = recap(run.stdout)
     assert figures, "no play recap in the output"
     assert all(figure["changed"] == 0 for figure in figures.values()), figures

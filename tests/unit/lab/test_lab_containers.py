@@ -37,7 +37,7 @@ class Machine:
                 "container inspect": lambda _: (0, json.dumps([self.container])) if self.container else (125, "[]"),
                 "ps --all": lambda _: (0, f"{self.paths.id}-edge1\n" if self.container else ""),
                 "network inspect": lambda _: (0, json.dumps([self._network()])),
-                "podman --runtime": self._podman,
+                "setpriv --pdeathsig KILL podman --runtime": self._podman,
                 "is-system-running": lambda _: self.systemd,
                 "systemctl --failed": (0, "auditd.service loaded failed failed Audit\n"),
             }
@@ -79,7 +79,7 @@ class Machine:
         """Bring edge1 up; the verbs that changed something."""
         self.run.asked.clear()
         self.hosts().up(["edge1"], self.progress)
-        verbs = [line.split()[3] for line in self.run.asked if line.startswith("podman")]
+        verbs = [line.split()[6] for line in self.run.asked if " podman " in line]
         return [verb for verb in verbs if verb in ("create", "cp", "start", "rm", "kill")]
 
 
