@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lab.errors import LabError
 from lab.process import Run, run
 
 RELEASE = "trixie"
-DEBIAN = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Suites of Debian itself. Others publish for these names too, so the address must look like Debian's as well.
 _SUITES = re.compile(
@@ -117,7 +117,12 @@ def _is_debian(source: Source) -> bool:
 def for_release(machine: list[Source], release: str = RELEASE) -> list[Source]:
     """The same mirrors for another release: its main suite, and updates and security where the machine has them."""
     debian = [source for source in machine if _is_debian(source)]
-    plain = [source for source in debian if "-" not in source.suite] or [Source(DEBIAN, release)]
+    plain = [source for source in debian if "-" not in source.suite]
+    if not plain:
+        raise LabError(
+            "No Debian mirror in this machine's apt sources, and the hosts' image is made from one: add a source of "
+            "Debian's main archive, for example as /etc/apt/sources.list.d/debian.sources."
+        )
     wanted = {release: plain[0]}
     for source in debian:
         _, dash, pocket = source.suite.partition("-")

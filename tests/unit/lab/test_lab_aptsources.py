@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.aptsources import DEBIAN, KEYRING, Source, for_release, parse_deb822, parse_lines, proxies, read
+import pytest
+
+from lab.aptsources import KEYRING, Source, for_release, parse_deb822, parse_lines, proxies, read
+from lab.errors import LabError
 from tests.unit.lab.fakes import FakeRun
 
 LINES = """\
@@ -86,13 +89,14 @@ def test_release_takes_the_pockets_that_the_machine_has() -> None:
 
 def test_repositories_of_others_are_not_taken_for_debian() -> None:
     others = """\
-deb https://download.docker.com/linux/debian bookworm stable
+deb https://packages.example.com/linux/debian bookworm stable
 deb https://apt.example.org bookworm main
-deb https://apt.postgresql.org/pub/repos/apt bookworm-pgdg main
-deb https://deb.nodesource.com/node_20.x nodistro main
-deb http://archive.ubuntu.com/ubuntu jammy main
+deb https://db.example.com/pub/repos/apt bookworm-pgdg main
+deb https://node.example.com/node_20.x nodistro main
+deb http://mirror.example.com/ubuntu jammy main
 """
-    assert for_release(list(parse_lines(others)), "trixie") == [Source(DEBIAN, "trixie")]
+    with pytest.raises(LabError, match="No Debian mirror in this machine's apt sources"):
+        for_release(list(parse_lines(others)), "trixie")
 
 
 def test_proxy_of_apt_goes_before_that_of_the_environment() -> None:
