@@ -91,7 +91,8 @@ def static() -> Stage:
             ("mypy", *python_files()),
             ("yamllint", "--strict", *tracked("*.yml", "*.yaml")),
             ("shellcheck", *shell_scripts()),
-            ("ansible-lint",),
+            # Else a collection of the same name in the home folder would be looked at in place of this one.
+            ("env", f"ANSIBLE_HOME={ROOT}/.venv/ansible", "ansible-lint"),
             ("pytest", "-q", "-n", "2", "tests/static"),
         ),
     )
