@@ -101,6 +101,11 @@ class Go:
                 lock=self.lock,
             )
 
+    def module_folder(self, module: Path, path: str) -> Path:
+        """Where Go's cache has another module's files, in the version that this module asks for."""
+        command = ["go", "-C", str(module), "list", "-m", "-mod=readonly", "-f", "{{.Dir}}", path]
+        return Path(self.run(command).stdout.strip())
+
     def _environment(self, cgo: bool) -> dict[str, str]:
         """The machine's own settings say where modules come from; nothing else of it may decide what is built."""
         kept = {name: value for name, value in self.environ.items() if name not in ("GOOS", "GOARCH")}
