@@ -8,7 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LINK := $(VENV)/collections/ansible_collections/edgefleet/wasm
-HOSTS ?= 1
+# For `lab`: the kind of hosts, the number of servers and of agents. Left out: as the lab is, or one container.
+HOSTS ?=
+COUNT ?=
+AGENTS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help venv lab lab-down lint unit test test-full lock clean
@@ -28,8 +31,8 @@ $(STAMP): requirements/dev.txt
 
 venv: $(STAMP) ## Python packages and the link that makes edgefleet.wasm.* resolve
 
-lab: $(STAMP) ## throw-away hosts -> containerd, crun + WasmEdge, K3s, a Wasm workload -> smoke test -> report (HOSTS=n)
-	@python -m lab run --hosts $(HOSTS)
+lab: $(STAMP) ## throw-away hosts -> containerd, crun + WasmEdge, K3s, a Wasm workload -> smoke test -> report (HOSTS=containers|vm COUNT=n AGENTS=n)
+	@python -m lab run $(if $(HOSTS),--hosts $(HOSTS)) $(if $(COUNT),--count $(COUNT)) $(if $(AGENTS),--agents $(AGENTS))
 
 lab-down: $(STAMP) ## remove the lab's hosts, network and state
 	@python -m lab down

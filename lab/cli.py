@@ -15,6 +15,7 @@ from lab.paths import DEFAULT_NAME, LabPaths
 from lab.progress import Progress
 from lab.run import everything
 from lab.session import Lab
+from lab.topology import MOST, VARIABLE, Asked, Kind
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Throw-away hosts for trying and testing edgefleet.wasm."
@@ -22,7 +23,18 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Option("--name", help="Which lab. Labs of different names or checkouts never meet.")]
 Hosts = Annotated[
-    int | None, typer.Option("--hosts", min=1, max=200, help="How many hosts; default: those there are, or 1.")
+    Kind | None,
+    typer.Option("--hosts", help=f"What the hosts are; default: as they are, or ${VARIABLE}, or containers."),
+]
+Count = Annotated[
+    int | None, typer.Option("--count", min=1, max=MOST, help="How many servers; default: those there are, or 1.")
+]
+Agents = Annotated[
+    int | None, typer.Option("--agents", min=0, max=MOST, help="How many agents; default: those there are, or none.")
+]
+Airgapped = Annotated[
+    bool | None,
+    typer.Option("--airgapped/--connected", help="Hosts that reach nothing but each other; default: as it was."),
 ]
 
 
@@ -34,17 +46,22 @@ def packages() -> None:
 
 @app.command()
 def up(
+    *,
     name: Name = DEFAULT_NAME,
     hosts: Hosts = None,
+    count: Count = None,
+    agents: Agents = None,
+    airgapped: Airgapped = None,
     without_systemd: Annotated[
         bool, typer.Option("--without-systemd", help="Hosts whose first process is sshd: what a wrong host looks like.")
     ] = False,
 ) -> None:
     """Bring up bare Debian 13 hosts and write their inventory. Sound hosts are kept, half-made ones replaced."""
-    lab = Lab(LabPaths.of(name), Progress(), systemd=not without_systemd)
+    asked = Asked(hosts, count, agents, airgapped)
+    lab = Lab(LabPaths.of(name), Progress(), asked=asked, systemd=not without_systemd)
     lab.packages()
     with lab.locked():
-        made = lab.up(hosts)
+        made = lab.up()
     for host in made:
         lab.progress.note(f"{host.name}  {host.address}")
     lab.progress.note(f"inventory: {lab.paths.inventory}")
@@ -58,9 +75,16 @@ def artifacts() -> None:
 
 
 @app.command()
-def run(name: Name = DEFAULT_NAME, hosts: Hosts = None) -> None:
+def run(
+    *,
+    name: Name = DEFAULT_NAME,
+    hosts: Hosts = None,
+    count: Count = None,
+    agents: Agents = None,
+    airgapped: Airgapped = None,
+) -> None:
     """All of `make lab`: packages, artifacts, hosts, playbooks, smoke test, a request from outside, the report."""
-    everything(Lab(LabPaths.of(name), Progress()), hosts)
+    everything(Lab(LabPaths.of(name), Progress(), asked=Asked(hosts, count, agents, airgapped)))
 
 
 @app.command()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import re
 import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import ssh
+from lab import firewall, ssh
 from lab.errors import CommandFailed, LabError
-from lab.hosts import Host, HostStatus
+from lab.hosts import Host, HostStatus, place
 from lab.paths import LabPaths
 from lab.podman import LABEL, Podman
 from lab.process import Run, run
@@ -24,8 +23,6 @@ from lab.progress import Progress
 SPEC_LABEL = "edgefleet.spec"
 # These can't lie on the container's own overlay: there is no overlay on overlay.
 VOLUMES = {"containerd": "/var/lib/containerd", "rancher": "/var/lib/rancher", "kubelet": "/var/lib/kubelet"}
-# Addresses below stay free: the gateway, and something to be unreachable in tests.
-FIRST_ADDRESS = 10
 BOOT_SECONDS = 120.0
 SYSTEMD = ("/sbin/init",)
 # systemd 256 and later refuse cgroup v1 unless the kernel's command line, which in a container is init's own, says so.
@@ -48,6 +45,7 @@ class ContainerHosts:
         image: Callable[[], str],
         *,
         systemd: bool = True,
+        airgapped: bool = False,
         podman: Podman | None = None,
         run: Run = run,
     ) -> None:
@@ -55,6 +53,7 @@ class ContainerHosts:
         self.podman = podman or Podman(run)
         self._image = image
         self._systemd = systemd
+        self._airgapped = airgapped
         self._run = run
 
     # The network
@@ -79,7 +78,7 @@ class ContainerHosts:
 
     def _hosts(self, names: Sequence[str]) -> list[Host]:
         subnet = self.network()
-        return [Host(name, str(subnet[_place(name)])) for name in names]
+        return [Host(name, str(subnet[place(name)])) for name in names]
 
     # Making
 
@@ -94,7 +93,7 @@ class ContainerHosts:
         nproc = _limit(resource.RLIMIT_NPROC, 30000)
         arguments = [
             *("--name", self.container(host.name), "--hostname", host.name, "--label", f"{LABEL}={self.paths.id}"),
-            *("--network", self.paths.id, "--ip", host.address, "--mac-address", self.mac(_place(host.name))),
+            *("--network", self.paths.id, "--ip", host.address, "--mac-address", self.mac(place(host.name))),
             # A proxy of the machine's environment is for its programs, not for a host's services.
             *("--dns-search", ".", "--http-proxy=false"),
             *("--privileged", "--ulimit", f"nofile={nofile}:{nofile}", "--ulimit", f"nproc={nproc}:{nproc}"),
@@ -123,11 +122,20 @@ class ContainerHosts:
         self.podman("cp", "-", f"{self.container(host.name)}:/", stdin=archive)
         self._start(host.name)
 
+    def _bridge(self) -> str:
+        return str(self.podman.json("network", "inspect", self.paths.id)[0]["network_interface"])
+
     def _start(self, name: str) -> None:
         self.podman("start", self.container(name))
         # The bridge is made by the first host that starts, and otherwise takes its address from whoever is there.
-        bridge = self.podman.json("network", "inspect", self.paths.id)[0]["network_interface"]
-        self.podman.as_root("ip", "link", "set", "dev", bridge, "address", self.mac(1))
+        self.podman.as_root("ip", "link", "set", "dev", self._bridge(), "address", self.mac(1))
+
+    def _filter(self) -> None:
+        """Close the lab, or open it. Before a host starts: what it sends at once must not get out."""
+        if self._airgapped:
+            firewall.put(self.paths.id, firewall.closed(self._bridge()), self._run, self.podman.root())
+        else:
+            firewall.remove(self.paths.id, self._run, self.podman.root())
 
     def _ensure(self, host: Host, image: str, cgroup_version: str, progress: Progress) -> None:
         arguments = self.create_arguments(host, image, cgroup_version)
@@ -182,6 +190,7 @@ class ContainerHosts:
         for host in hosts:
             ssh.ensure_key(ssh.host_key(self.paths, host.name), self.container(host.name), self._run)
         ssh.write_known_hosts(self.paths, hosts)
+        self._filter()
         with progress.step(f"hosts: {', '.join(names)}") as step:
             for host in hosts:
                 step.update(f"{host.name} starts")
@@ -202,12 +211,13 @@ class ContainerHosts:
             self.podman("volume", "rm", "--force", name)
         for name in found["network"]:
             self.podman("network", "rm", "--force", name)
+        firewall.remove(self.paths.id, self._run, self.podman.root())
 
     def names(self) -> list[str]:
         """The hosts that have a container, in their order."""
         prefix = f"{self.paths.id}-"
         found = [name.removeprefix(prefix) for name in self.podman.labelled(self.paths.id)["container"]]
-        return sorted(found, key=_place)
+        return sorted(found, key=place)
 
     def status(self) -> list[HostStatus]:
         """The hosts there are."""
@@ -300,9 +310,3 @@ class ContainerHosts:
             words.append(str(failed))
         words.append(f"Look at `podman logs {container}`; `python -m lab down --name {self.paths.name}` starts over.")
         return "\n".join(word.rstrip() for word in words if word.strip())
-
-
-def _place(name: str) -> int:
-    """A host's place in the subnet, from the number in its name."""
-    found = re.search(r"(\d+)$", name)
-    return FIRST_ADDRESS + int(found[1]) if found else 0

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from lab.progress import Progress
+from lab.topology import MOST
+
+# Addresses below stay free: the gateway, and something to be unreachable in tests.
+FIRST_ADDRESS = 10
+
+
+def place(name: str) -> int:
+    """A host's place in the lab's subnet: servers first, then agents."""
+    found = re.fullmatch(r"(edge|agent)(\d+)", name)
+    if not found:
+        return 0
+    return FIRST_ADDRESS + int(found[2]) + (MOST if found[1] == "agent" else 0)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
@@ -11,10 +11,11 @@ import yaml
 from lab import ssh
 from lab.hosts import Host
 from lab.paths import LabPaths
+from lab.topology import Kind
 
 
-def content(paths: LabPaths, hosts: Sequence[Host]) -> dict[str, Any]:
-    """The groups. Every host is a site of its own, so a K3s server each; there are no agents yet."""
+def content(paths: LabPaths, hosts: Sequence[Host], kind: Kind) -> dict[str, Any]:
+    """The groups: what a host is to K3s, and what kind of lab host it is."""
     connection: dict[str, Any] = {
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(paths.key),
@@ -28,16 +29,31 @@ def content(paths: LabPaths, hosts: Sequence[Host]) -> dict[str, Any]:
     folder = ssh.control_folder(paths)
     if folder is not None:
         connection["ansible_control_path_dir"] = str(folder)
-    servers = {host.name: {"ansible_host": host.address} for host in hosts}
+    servers = [host.name for host in hosts if host.name.startswith("edge")]
+    agents = [host.name for host in hosts if host.name not in servers]
+    variables = {host.name: {"ansible_host": host.address} for host in hosts}
+    if len(servers) > 1:
+        # With one server an agent needs no word; several get the agents in turn.
+        for number, agent in enumerate(agents):
+            variables[agent]["k3s_server"] = servers[number % len(servers)]
     return {
         "edge": {
-            "children": {"k3s_servers": {"hosts": servers}, "k3s_agents": {"hosts": {}}},
+            "children": {
+                "k3s_servers": {"hosts": {name: variables[name] for name in servers}},
+                "k3s_agents": {"hosts": {name: variables[name] for name in agents}},
+                "lab_containers": {"hosts": _members(variables if kind is Kind.CONTAINERS else ())},
+                "lab_vms": {"hosts": _members(variables if kind is Kind.VM else ())},
+            },
             "vars": connection,
         }
     }
 
 
-def write(paths: LabPaths, hosts: Sequence[Host]) -> None:
+def _members(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    return {name: {} for name in names}
+
+
+def write(paths: LabPaths, hosts: Sequence[Host], kind: Kind) -> None:
     """Put hosts.yml in place, with the committed group_vars beside it."""
     paths.inventory.mkdir(parents=True, exist_ok=True)
     beside = paths.inventory / "group_vars"
@@ -45,7 +61,7 @@ def write(paths: LabPaths, hosts: Sequence[Host]) -> None:
         beside.symlink_to(paths.group_vars)
     header = f"# Lab {paths.name} ({paths.id}); written by `python -m lab up`, removed by `python -m lab down`.\n---\n"
     part = paths.inventory / ".hosts.part"
-    part.write_text(header + yaml.safe_dump(content(paths, hosts), sort_keys=False), encoding="utf-8")
+    part.write_text(header + yaml.safe_dump(content(paths, hosts, kind), sort_keys=False), encoding="utf-8")
     part.rename(paths.inventory / "hosts.yml")
 
 

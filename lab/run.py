@@ -66,7 +66,7 @@ def reports_since(folder: Path, begin: float) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and path.stat().st_mtime >= begin)
 
 
-def everything(lab: Lab, count: int | None) -> None:
+def everything(lab: Lab) -> None:
     """The whole of `make lab`."""
     begin = time.time()
     answers: list[str] = []
@@ -77,12 +77,13 @@ def everything(lab: Lab, count: int | None) -> None:
             builders.fill(lab.paths.mirror, lab.progress)
         with lab.locked() as lock:
             with stage("hosts"):
-                hosts = lab.up(count)
+                hosts = lab.up()
             for playbook in PLAYBOOKS:
                 with stage(playbook):
                     play(lab, playbook, lock)
             with stage("request"), lab.progress.step("ask the workload from outside its hosts") as step:
-                answers = [workload.ask(lab.hosts, host, step) for host in hosts]
+                servers = hosts[: lab.topology.servers]
+                answers = [workload.ask(lab.hosts, host, step) for host in servers]
     finally:
         lab.progress.console.print(times(lab, time.time() - begin))
     for answer in answers:

@@ -6,26 +6,36 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab import image, inventory, limits, locks, packages
+from lab import image, inventory, limits, locks, packages, topology
 from lab.containers import ContainerHosts
 from lab.hosts import Host, HostKind
 from lab.paths import LabPaths
 from lab.podman import Podman
 from lab.process import SEARCH_PATH
 from lab.progress import Progress
+from lab.topology import Asked
 
 
 class Lab:
     """Everything that is done to one lab, one process at a time."""
 
-    def __init__(self, paths: LabPaths, progress: Progress, *, systemd: bool = True) -> None:
+    def __init__(
+        self, paths: LabPaths, progress: Progress, *, asked: Asked | None = None, systemd: bool = True
+    ) -> None:
         self.paths = paths
         self.progress = progress
+        before = topology.remembered(paths.state)
+        # Who asks for nothing gets the lab as it is, whatever the environment says of new ones.
+        if before and asked is None:
+            self.topology = before
+        else:
+            self.topology = topology.settle(asked or Asked(), before, paths.name)
         podman = Podman()
         self.hosts: HostKind = ContainerHosts(
             paths,
             lambda: image.ensure(paths.image, image.machine_recipe(), podman, progress),
             systemd=systemd,
+            airgapped=self.topology.airgapped,
             podman=podman,
         )
 
@@ -41,13 +51,12 @@ class Lab:
             with locks.held(self.paths.cache / "packages.lock", self.progress.note):
                 packages.ensure(self.progress, self.paths.cache / "packages.log")
 
-    def up(self, count: int | None) -> list[Host]:
-        """That many hosts; without a number those there are, or one. Call with the lock held."""
+    def up(self) -> list[Host]:
+        """The hosts of this lab's topology. Call with the lock held."""
         limits.ensure(self.progress)
-        self.paths.state.mkdir(parents=True, exist_ok=True)
-        number = count or len(self.hosts.names()) or 1
-        hosts = self.hosts.up([f"edge{i}" for i in range(1, number + 1)], self.progress)
-        inventory.write(self.paths, hosts)
+        topology.remember(self.paths.state, self.topology)
+        hosts = self.hosts.up(self.topology.names(), self.progress)
+        inventory.write(self.paths, hosts, self.topology.kind)
         return hosts
 
     def down(self) -> None:

@@ -14,7 +14,7 @@ from tests.integration.hosts import lab_command, lab_of
 
 
 def brought_up(name: str, *options: str) -> Iterator[Lab]:
-    subprocess.run(lab_command("up", "--name", name, "--hosts", "1", *options), cwd=CHECKOUT, check=True, timeout=900)
+    subprocess.run(lab_command("up", "--name", name, "--count", "1", *options), cwd=CHECKOUT, check=True, timeout=900)
     try:
         yield lab_of(name)
     finally:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from lab import aptsources
 from lab.paths import CHECKOUT, LabPaths
 from lab.podman import LABEL, Podman
 
@@ -102,7 +107,7 @@ def _nothing_stays() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def two_hosts() -> None:
-    lab("up", "--hosts", "2")
+    lab("up", "--count", "2")
 
 
 def ansible(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -182,7 +187,7 @@ class TestUp:
         assert lab("shell", "edge1", "systemctl show -P UserspaceTimestampMonotonic").stdout != boot
 
     def test_fewer_hosts_removes_the_surplus_with_its_volumes(self) -> None:
-        lab("up", "--hosts", "1")
+        lab("up", "--count", "1")
         found = PODMAN.labelled(PATHS.id)
         assert found["container"] == [f"{PATHS.id}-edge1"]
         assert not [name for name in found["volume"] if "edge2" in name]
@@ -226,6 +231,54 @@ def test_killed_up_is_finished_by_the_next(moment: str, tmp_path: Path) -> None:
     assert lab("status").returncode == 0
     assert set(PODMAN.labelled(PATHS.id)["container"]) == {f"{PATHS.id}-edge1"}
     assert len(PODMAN.labelled(PATHS.id)["volume"]) == 3
+
+
+# Where a connection is refused by whom: 0 connected, else the error's number.
+CONNECT = """
+import socket, sys
+for place in sys.argv[1:]:
+    address, _, port = place.rpartition(":")
+    with socket.socket() as probe:
+        probe.settimeout(10)
+        print(place, probe.connect_ex((address, int(port))))
+"""
+
+
+def connect(host: str, *places: str) -> dict[str, int]:
+    """What a host gets when it connects there."""
+    said = lab("shell", host, shlex.join(["python3", "-c", CONNECT, *places])).stdout
+    return {place: int(code) for place, code in (line.split() for line in said.splitlines())}
+
+
+@pytest.fixture(scope="module")
+def closed_lab() -> None:
+    lab("up", "--count", "1", "--agents", "1", "--airgapped")
+
+
+@pytest.mark.usefixtures("closed_lab")
+class TestAirgapped:
+    def test_nothing_outside_has_a_route_from_there_and_the_other_host_has(self) -> None:
+        hosts = yaml.safe_load((PATHS.inventory / "hosts.yml").read_text())["edge"]["children"]
+        agent = hosts["k3s_agents"]["hosts"]["agent1"]["ansible_host"]
+        gateway = agent.rpartition(".")[0] + ".1"
+        mirror = urlsplit(aptsources.for_release(aptsources.read())[0].uri)
+        mirror_address = socket.gethostbyname(mirror.hostname or "")
+        outside = [f"{mirror_address}:{mirror.port or 80}", "1.1.1.1:443", f"{gateway}:22"]
+        answers = connect("edge1", f"{agent}:22", *outside)
+        assert answers == {f"{agent}:22": 0, **dict.fromkeys(outside, errno.EHOSTUNREACH)}
+
+    def test_names_are_not_resolved_and_apt_gets_nothing(self) -> None:
+        assert lab("shell", "edge1", "timeout 60 getent hosts deb.debian.org", check=False).returncode != 0
+        assert lab("shell", "edge1", "apt-get -o Acquire::Retries=0 --error-on=any update", check=False).returncode != 0
+
+    def test_controller_reaches_it_as_any_other(self) -> None:
+        assert ansible("-m", "ansible.builtin.ping", "-o").stdout.count("SUCCESS") == 2
+
+    def test_stays_closed_until_it_is_opened(self) -> None:
+        lab("up")
+        assert connect("edge1", "1.1.1.1:443") == {"1.1.1.1:443": errno.EHOSTUNREACH}
+        lab("up", "--connected", "--agents", "0")
+        assert lab("shell", "edge1", "apt-get --error-on=any update", check=False).returncode == 0
 
 
 def test_host_without_systemd() -> None:

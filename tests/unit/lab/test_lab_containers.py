@@ -13,10 +13,11 @@ from rich.console import Console
 from lab import containers, ssh
 from lab.containers import ContainerHosts
 from lab.errors import LabError
-from lab.hosts import Host
+from lab.hosts import Host, place
 from lab.paths import LabPaths
 from lab.podman import LABEL, Podman
 from lab.progress import Progress
+from lab.topology import MOST, Topology
 from tests.unit.lab.fakes import Answer, FakeRun
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -164,6 +165,21 @@ def test_mac_addresses_are_stable_local_and_distinct(machine: Machine) -> None:
     assert addresses == [machine.hosts().mac(number) for number in range(1, 200)]
     assert len(set(addresses)) == len(addresses)
     assert all(int(address[:2], 16) & 0b11 == 0b10 for address in addresses)
+
+
+def test_closed_lab_is_closed_before_a_host_starts(machine: Machine) -> None:
+    machine.hosts(airgapped=True).up(["edge1"], machine.progress)
+    asked = [line for line in machine.run.asked if " start " in line or "nft -f" in line]
+    assert "nft -f" in asked[0]
+    assert " start " in asked[1]
+
+
+def test_every_host_has_a_place_of_its_own() -> None:
+    names = Topology(servers=MOST, agents=MOST).names()
+    places = {place(name) for name in names}
+    assert len(places) == len(names) == 2 * MOST
+    assert min(places) > 1
+    assert max(places) < 255
 
 
 def test_unknown_host_is_named_with_those_there_are(machine: Machine) -> None:

@@ -102,7 +102,7 @@ def test_times_are_shown_even_when_a_stage_fails(lab: Lab, monkeypatch: pytest.M
     monkeypatch.setattr(Lab, "packages", lambda _: None)
     monkeypatch.setattr("lab.builders.fill", no_builder)
     with pytest.raises(LabError, match="stage artifacts: no compiler"):
-        run.everything(lab, 1)
+        run.everything(lab)
     assert "FAILED  build" in shown(lab)
     assert "FAILED build" in shown(lab)
     assert "all" in shown(lab)
