@@ -14,7 +14,7 @@ COUNT ?=
 AGENTS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help venv lab lab-down lint unit test test-full lock clean
+.PHONY: help venv lab lab-down generate lint unit test test-full lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,16 +26,19 @@ $(STAMP): requirements/dev.txt
 	@$(PYTHON) -m venv $(VENV) || { echo "make: no venv module: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
 	@mkdir -p $(dir $(LINK)) && ln -sfn ../../../.. $(LINK)
-	@echo '$(CURDIR)/$(VENV)/collections' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/edgefleet_collections.pth"
+	@printf '%s\n' '$(CURDIR)/$(VENV)/collections' '$(CURDIR)/pulumi' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/edgefleet_collections.pth"
 	@touch $@
 
-venv: $(STAMP) ## Python packages and the link that makes edgefleet.wasm.* resolve
+venv: $(STAMP) ## Python packages and the link that makes edgefleet.wasm.* and edgefleet_pulumi resolve
 
 lab: $(STAMP) ## throw-away hosts -> containerd, crun + WasmEdge, K3s, a Wasm workload -> smoke test -> report (HOSTS=containers|vm COUNT=n AGENTS=n)
 	@python -m lab run $(if $(HOSTS),--hosts $(HOSTS)) $(if $(COUNT),--count $(COUNT)) $(if $(AGENTS),--agents $(AGENTS))
 
 lab-down: $(STAMP) ## remove the lab's hosts, network and state
 	@python -m lab down
+
+generate: $(STAMP) ## write every generated file anew (tables, schema, group_vars, lists of images)
+	@python -m tools.generate
 
 lint: $(STAMP) ## static checks
 	@python -m tests.stages static

@@ -100,7 +100,7 @@ def test_collection_builds_without_test_and_lab_files(tmp_path: Path) -> None:
     ).stdout.splitlines()
     tops = {name.split("/")[0] for name in names}
     assert {"roles", "plugins", "playbooks", "README.md", "LICENSE"} <= tops
-    assert not tops & {"tests", "lab", "molecule", ".venv", "wasm", "reports"}
+    assert not tops & {"tests", "lab", "molecule", ".venv", "wasm", "reports", "tools"}
 
 
 def test_product_knows_nothing_of_the_lab() -> None:

@@ -1,0 +1,156 @@
+"""What is made of the industries' declarations, so that the Ansible side reads no model: it needs ansible-core only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgefleet_pulumi.model import Industry, load_industries
+from tools import text
+
+Render = Callable[[str], str]
+DOC = "docs/industries.md"
+HUB = "hub"
+MINUTES_A_MONTH = 30 * 24 * 60
+
+
+def outputs(root: Path) -> dict[str, Render]:
+    """Path and rendering of each file."""
+    industries = load_industries(root / "industries")
+    files: dict[str, Render] = {
+        "industries/schema.json": lambda _: schema(),
+        DOC: partial(table, industries=list(industries.values())),
+        f"inventories/{HUB}/group_vars/edge/generated.yml": lambda _: group_vars(industries.values()),
+    }
+    for system, industry in industries.items():
+        files[f"industries/{system}/smoke_targets.json"] = partial(_given(smoke_targets), industry)
+        files[f"inventories/{system}/group_vars/edge/generated.yml"] = partial(_given(group_vars), [industry])
+    return files
+
+
+def _given(render: Callable[[Any], str]) -> Callable[[Any, str], str]:
+    """A rendering that doesn't look at the file as it is."""
+    return lambda source, _: render(source)
+
+
+def schema() -> str:
+    """The JSON Schema of industry.yml, for editors and for those who have no Python."""
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Industry.model_json_schema()}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def targets(industry: Industry) -> dict[str, Any]:
+    """What a host that runs the system has to reach: a limit for each verdict of the smoke report."""
+    slo, goals = industry.slo, industry.goals
+    document: dict[str, Any] = {
+        "system": industry.system,
+        "industry": industry.industry,
+        "qps_per_node": industry.scale.qps_per_node,
+        "latency_ms": {"p50": slo.latency.p50, "p99": slo.latency.p99, "p999": slo.latency.p999},
+        "cold_start_ms": slo.cold_start,
+        "cold_start_layer": "oci-runtime",
+        "availability_percent": slo.availability,
+        "unavailable_minutes_a_month": round(MINUTES_A_MONTH * (100 - slo.availability) / 100, 1),
+        "cpu_mean_percent": slo.cpu_mean,
+        "memory_mean_percent": slo.memory_mean,
+        "node_cost_change_percent": goals.node_cost,
+        "utilisation_change_percent": goals.utilisation,
+        "own": {"name": goals.own.name, "at_least_percent": goals.own.at_least, "formula": goals.own.formula},
+    }
+    if slo.video_latency is not None:
+        document["video_latency_ms"] = slo.video_latency
+    return document
+
+
+def smoke_targets(industry: Industry) -> str:
+    """The same as a file."""
+    source = text.HEADER.format(source=f"industries/{industry.system}/industry.yml").removeprefix("# ")
+    return json.dumps({"about": source, **targets(industry)}, indent=2) + "\n"
+
+
+def group_vars(industries: Iterable[Industry]) -> str:
+    """What the roles have to know of the systems that run on a host."""
+    industries = list(industries)
+    labels: dict[str, str] = {}
+    for industry in industries:
+        labels |= industry.service.node_selector
+    variables = {"k3s_node_labels": labels}
+    only = len(industries) == 1
+    source = f"industries/{industries[0].system if only else '*'}/industry.yml"
+    return f"---\n{text.HEADER.format(source=source)}\n{yaml.safe_dump(variables, sort_keys=False)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+
+
+def table(old: str, industries: list[Industry]) -> str:
+    """docs/industries.md: two tables between marks, the rest is written by hand."""
+    scale = text.markdown_table(
+        [
+            "system",
+            "industry",
+            "nodes / pods",
+            "users and volume a day",
+            "QPS, per node",
+            "replicas at a hub",
+            "back ends",
+        ],
+        (
+            [
+                f"[{one.system}](../industries/{one.system}/industry.yml)",
+                one.industry,
+                f"{_number(one.scale.nodes)}+ / {_number(one.scale.pods)}+",
+                f"{_number(one.scale.users)} {one.scale.users_are}, "
+                f"{_number(one.scale.events_per_day)} {one.scale.events_are}",
+                f"{_number(one.scale.qps)}, {_number(one.scale.qps_per_node)}",
+                one.service.replicas,
+                ", ".join([*(["sqlite"] if one.back_ends.sqlite else []), *one.back_ends.declared()]),
+            ]
+            for one in industries
+        ),
+    )
+    slo = text.markdown_table(
+        [
+            "system",
+            "P50 / P99 / P999",
+            "cold start",
+            "availability",
+            "CPU / memory mean",
+            "cost, utilisation",
+            "own target",
+            "exposed",
+            "data",
+        ],
+        (
+            [
+                one.system,
+                " / ".join(_number(limit) for limit in (one.slo.latency.p50, one.slo.latency.p99, one.slo.latency.p999))
+                + " ms",
+                f"{_number(one.slo.cold_start)} ms",
+                f"{_number(one.slo.availability)} %",
+                f"{_number(one.slo.cpu_mean)} % / {_number(one.slo.memory_mean)} %",
+                f"{one.goals.node_cost:+g} %, {one.goals.utilisation:+g} %",
+                f"{one.goals.own.name} >= {_number(one.goals.own.at_least)} %",
+                ", ".join(_hole(hole.protocol, hole.first, hole.last) for hole in one.holes()),
+                ", ".join(word for word, holds in _data(one) if holds) or "-",
+            ]
+            for one in industries
+        ),
+    )
+    new = text.between_marks(old, "scale", scale, DOC)
+    return text.between_marks(new, "slo", slo, DOC)
+
+
+def _hole(protocol: str, first: int, last: int) -> str:
+    return f"{first}/{protocol}" if first == last else f"{first}-{last}/{protocol}"
+
+
+def _data(industry: Industry) -> list[tuple[str, bool]]:
+    data = industry.data
+    return [("stays local", data.stays_local), ("encrypted", data.encrypted), ("audited", data.audited)]
