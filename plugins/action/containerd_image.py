@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from ansible_collections.edgefleet.wasm.plugins.module_utils.containerd_images import ARGUMENTS, REQUIRED_IF
+from ansible_collections.edgefleet.wasm.plugins.module_utils.artifact_records import ARGUMENTS, REQUIRED_IF
 from ansible_collections.edgefleet.wasm.plugins.plugin_utils.mirror_action import MirrorAction
 
 

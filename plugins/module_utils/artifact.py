@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from ansible_collections.edgefleet.wasm.plugins.module_utils import artifact_records
 from ansible_collections.edgefleet.wasm.plugins.module_utils.artifact_records import Provenance, Record, Records
 from ansible_collections.edgefleet.wasm.plugins.module_utils.files import (
     existing_parent,
@@ -30,14 +31,7 @@ _MIB = 1 << 20
 _DEFAULT_MODE = 0o644
 
 ARGUMENTS: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["verified", "present", "absent"], "default": "present"},
-    "name": {"type": "str", "required": True},
-    "version": {"type": "str"},
-    "arch": {"type": "str", "choices": ["amd64", "arm64"]},
-    "file": {"type": "str"},
-    "sha256": {"type": "str"},
-    "mirror": {"type": "path"},
-    "allow_rebuilt": {"type": "bool", "default": False},
+    **artifact_records.ARGUMENTS,
     "dest": {"type": "path"},
     "unpack": {"type": "bool", "default": False},
     "strip": {"type": "int", "default": 0},
@@ -46,9 +40,9 @@ ARGUMENTS: dict[str, Any] = {
     "group": {"type": "str", "default": "root"},
     "mode": {"type": "str"},
 }
-REQUIRED_IF: list[tuple[str, str, tuple[str, ...]]] = [
-    ("state", "verified", ("version", "arch", "file", "mirror")),
-    ("state", "present", ("version", "arch", "file", "mirror", "dest")),
+REQUIRED_IF: artifact_records.RequiredIf = [
+    *artifact_records.REQUIRED_IF,
+    ("state", "present", ("dest",)),
     ("state", "absent", ("dest",)),
 ]
 

@@ -20,6 +20,20 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.files import write_
 RECORDS = Path("/var/lib/edgefleet/artifacts.json")
 LOCK = Path("/run/edgefleet-artifacts.lock")
 
+# The options of every module whose input is an artifact of the mirror, described in doc_fragments/artifact.py.
+ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["verified", "present", "absent"], "default": "present"},
+    "name": {"type": "str", "required": True},
+    "version": {"type": "str"},
+    "arch": {"type": "str", "choices": ["amd64", "arm64"]},
+    "file": {"type": "str"},
+    "sha256": {"type": "str"},
+    "mirror": {"type": "path"},
+    "allow_rebuilt": {"type": "bool", "default": False},
+}
+RequiredIf = list[tuple[str, str, tuple[str, ...]]]
+REQUIRED_IF: RequiredIf = [("state", state, ("version", "arch", "file", "mirror")) for state in ("verified", "present")]
+
 Record = dict[str, Any]
 
 

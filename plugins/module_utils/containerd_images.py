@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.artifact_records import Provenance, Record, Records
 from ansible_collections.edgefleet.wasm.plugins.module_utils.files import existing_parent, free_bytes, sha256_of
@@ -28,21 +27,6 @@ PINNED = "io.cri-containerd.pinned"
 _MIB = 1 << 20
 # A compressed archive ends up unpacked twice: as layers, and as the file systems made of them.
 _GROWTH = 4
-
-ARGUMENTS: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["verified", "present", "absent"], "default": "present"},
-    "name": {"type": "str", "required": True},
-    "version": {"type": "str"},
-    "arch": {"type": "str", "choices": ["amd64", "arm64"]},
-    "file": {"type": "str"},
-    "sha256": {"type": "str"},
-    "mirror": {"type": "path"},
-    "allow_rebuilt": {"type": "bool", "default": False},
-}
-REQUIRED_IF: list[tuple[str, str, tuple[str, ...]]] = [
-    ("state", "verified", ("version", "arch", "file", "mirror")),
-    ("state", "present", ("version", "arch", "file", "mirror")),
-]
 
 RunCommand = Callable[[list[str]], tuple[int, str, str]]
 Images = dict[str, str]

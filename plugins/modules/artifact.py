@@ -20,32 +20,6 @@ options:
     type: str
     choices: [verified, present, absent]
     default: present
-  name:
-    description: Name of the artifact in the mirror.
-    type: str
-    required: true
-  version:
-    description: Version of the artifact. Required unless O(state=absent), as are O(arch), O(file) and O(mirror).
-    type: str
-  arch:
-    description: Architecture of the artifact.
-    type: str
-    choices: [amd64, arm64]
-  file:
-    description: Name of the file in the mirror.
-    type: str
-  sha256:
-    description:
-      - The pinned SHA-256. Without it the mirror's manifest alone says what is right, as for artifacts of one's own.
-    type: str
-  mirror:
-    description: The mirror folder on the controller (see M(edgefleet.wasm.mirror)).
-    type: path
-  allow_rebuilt:
-    description:
-      - Accept an artifact that was built from source instead of released, so that its SHA-256 is not the pinned one.
-    type: bool
-    default: false
   dest:
     description: The file on the host, or with O(unpack=true) the folder. Required unless O(state=verified).
     type: path
@@ -75,9 +49,6 @@ options:
       - Mode of the files, as a quoted octal number.
       - The default is C(0644) for a file, and for an archive the mode of each of its files without write for others.
     type: str
-  passed:
-    description: For the action plugin, which passes on here what it found in the mirror. Not for use in a playbook.
-    type: dict
 attributes:
   check_mode:
     support: full
@@ -85,6 +56,8 @@ attributes:
     support: full
 author:
   - The edgefleet maintainers
+extends_documentation_fragment:
+  - edgefleet.wasm.artifact
 """
 
 EXAMPLES = r"""

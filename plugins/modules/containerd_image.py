@@ -22,35 +22,6 @@ options:
     type: str
     choices: [verified, present, absent]
     default: present
-  name:
-    description: Name of the artifact in the mirror.
-    type: str
-    required: true
-  version:
-    description: Version of the artifact. Required unless O(state=absent), as are O(arch), O(file) and O(mirror).
-    type: str
-  arch:
-    description: Architecture of the artifact.
-    type: str
-    choices: [amd64, arm64]
-  file:
-    description: Name of the file in the mirror.
-    type: str
-  sha256:
-    description:
-      - The pinned SHA-256. Without it the mirror's manifest alone says what is right, as for artifacts of one's own.
-    type: str
-  mirror:
-    description: The mirror folder on the controller (see M(edgefleet.wasm.mirror)).
-    type: path
-  allow_rebuilt:
-    description:
-      - Accept an artifact that was built from source instead of released, so that its SHA-256 is not the pinned one.
-    type: bool
-    default: false
-  passed:
-    description: For the action plugin, which passes on here what it found in the mirror. Not for use in a playbook.
-    type: dict
 attributes:
   check_mode:
     support: full
@@ -60,6 +31,8 @@ requirements:
   - containerd 2 on the host, as the role edgefleet.wasm.containerd installs it
 author:
   - The edgefleet maintainers
+extends_documentation_fragment:
+  - edgefleet.wasm.artifact
 """
 
 EXAMPLES = r"""
@@ -131,10 +104,13 @@ artifact:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgefleet.wasm.plugins.module_utils.artifact_records import Provenance, Records
-from ansible_collections.edgefleet.wasm.plugins.module_utils.containerd_images import (
+from ansible_collections.edgefleet.wasm.plugins.module_utils.artifact_records import (
     ARGUMENTS,
     REQUIRED_IF,
+    Provenance,
+    Records,
+)
+from ansible_collections.edgefleet.wasm.plugins.module_utils.containerd_images import (
     Containerd,
     ImageError,
     Outcome,
