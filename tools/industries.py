@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgefleet_pulumi.model import Industry, load_industries
 from tools import text
 
@@ -82,7 +80,7 @@ def group_vars(industries: Iterable[Industry]) -> str:
     variables = {"k3s_node_labels": labels}
     only = len(industries) == 1
     source = f"industries/{industries[0].system if only else '*'}/industry.yml"
-    return f"---\n{text.HEADER.format(source=source)}\n{yaml.safe_dump(variables, sort_keys=False)}"
+    return f"---\n{text.HEADER.format(source=source)}\n{text.as_yaml(variables)}"
 
 
 def _number(value: float) -> str:

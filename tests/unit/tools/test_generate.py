@@ -124,7 +124,12 @@ def test_marks_are_there_once(old: str) -> None:
 
 def test_what_is_around_the_marks_stays() -> None:
     old = "a\n<!-- generated: x -->\nold\n<!-- end: x -->\nb\n"
-    assert text.between_marks(old, "x", r"new \1", "") == "a\n<!-- generated: x -->\nnew \\1\n<!-- end: x -->\nb\n"
+    assert text.between_marks(old, "x", r"new \1", "x.md") == "a\n<!-- generated: x -->\nnew \\1\n<!-- end: x -->\nb\n"
+
+
+def test_a_part_of_yaml_is_indented_as_its_marks() -> None:
+    old = "a:\n  # generated: x\n  # end: x\n"
+    assert text.between_marks(old, "x", "- 1\n- 2\n", "x.yaml") == "a:\n  # generated: x\n  - 1\n  - 2\n  # end: x\n"
 
 
 def test_a_bar_in_a_cell_is_no_column() -> None:
