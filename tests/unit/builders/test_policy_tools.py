@@ -25,6 +25,8 @@ class Fake(FakeGo):
     def build(self, title: str, module: Path, packages: Sequence[str], *, to: Path, log: Path, **options: Any) -> None:
         if len(self.titles) == self.killed_at:
             raise KeyboardInterrupt
+        assert log.suffix == ".log"
+        assert options["tags"] == opa.TAGS
         self.titles.append(title)
         to.mkdir(parents=True, exist_ok=True)
         for package in packages:
