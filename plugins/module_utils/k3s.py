@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 K3S = "/usr/local/bin/k3s"
-UNIT = "k3s.service"
+UNITS = {"server": "k3s.service", "agent": "k3s-agent.service"}
+UNIT = UNITS["server"]
 
 RunCommand = Callable[[list[str]], tuple[int, str, str]]
 """``AnsibleModule.run_command`` as far as it is used here."""
@@ -21,6 +22,10 @@ _RESTARTS_GIVE_UP = 8
 _POLL_SECONDS = 2.0
 # One call may not use up the wait when the API server accepts connections but does not answer.
 _REQUEST_TIMEOUT = "10s"
+# An agent asks as its kubelet does, through the way to its server that it keeps itself.
+KUBELET_KUBECONFIG = "/var/lib/rancher/k3s/agent/kubelet.kubeconfig"
+# For so long a cause that only somebody can remove must stand before the wait for an agent is given up.
+_HOPELESS_SECONDS = 20.0
 
 
 class K3sError(Exception):
@@ -37,14 +42,16 @@ class KubectlError(K3sError):
 
 
 class Kubectl:
-    """K3s's own kubectl with K3s's own administrator's kubeconfig."""
+    """K3s's own kubectl, by default with K3s's own administrator's kubeconfig."""
 
-    def __init__(self, run: RunCommand, k3s: str = K3S) -> None:
+    def __init__(self, run: RunCommand, kubeconfig: str = "") -> None:
         self._run = run
-        self._k3s = k3s
+        self._command = [K3S, "kubectl", f"--request-timeout={_REQUEST_TIMEOUT}"]
+        if kubeconfig:
+            self._command.append(f"--kubeconfig={kubeconfig}")
 
     def text(self, *words: str, accept: tuple[int, ...] = (0,)) -> tuple[int, str]:
-        rc, out, err = self._run([self._k3s, "kubectl", f"--request-timeout={_REQUEST_TIMEOUT}", *words])
+        rc, out, err = self._run([*self._command, *words])
         if rc not in accept:
             raise KubectlError(list(words), rc, err)
         return rc, out
@@ -69,6 +76,8 @@ class Expectation:
     node: str
     version: str
     runtime_classes: tuple[str, ...] = ()
+    role: str = "server"
+    server: str = ""
 
 
 class Readiness:
@@ -76,8 +85,9 @@ class Readiness:
 
     def __init__(self, run: RunCommand, expected: Expectation) -> None:
         self._run = run
-        self._kubectl = Kubectl(run)
+        self._kubectl = Kubectl(run, KUBELET_KUBECONFIG if expected.role == "agent" else "")
         self._expected = expected
+        self.service = UNITS[expected.role]
         self.server_version = ""
         self.node: dict[str, Any] = {}
 
@@ -88,19 +98,29 @@ class Readiness:
         except KubectlError as error:
             return f"the API server does not answer ({_last_line(error.stderr)})"
 
+    def cause(self) -> Cause | None:
+        """What an agent that does not come up says of its server. A server has none."""
+        if self._expected.role != "agent":
+            return None
+        # Of this process alone: what an earlier one said may be mended.
+        run = unit_properties(self._run, "InvocationID", unit=self.service).get("InvocationID")
+        lines = journal(self._run, f"_SYSTEMD_INVOCATION_ID={run}", 40) if run else []
+        return next((cause for line in reversed(lines) if (cause := cause_of(line, self._expected.server))), None)
+
     def restarts(self) -> int:
         return int(self._unit().get("NRestarts") or 0)
 
     def _unit(self) -> dict[str, str]:
-        return unit_properties(self._run, "LoadState", "ActiveState", "SubState", "Job", "NRestarts")
+        properties = ("LoadState", "ActiveState", "SubState", "Job", "NRestarts")
+        return unit_properties(self._run, *properties, unit=self.service)
 
     def _service(self) -> str:
         unit = self._unit()
         if unit.get("LoadState") != "loaded":
-            return f"{UNIT} does not exist"
+            return f"{self.service} does not exist"
         # While a job waits, the answers still come from the process that is about to be replaced.
         if unit.get("Job", "0") not in ("", "0") or unit.get("ActiveState") != "active":
-            return f"{UNIT} is {unit.get('ActiveState')} ({unit.get('SubState')})"
+            return f"{self.service} is {unit.get('ActiveState')} ({unit.get('SubState')})"
         return ""
 
     def _api(self) -> str:
@@ -113,7 +133,9 @@ class Readiness:
 
     def _objects(self) -> str:
         classes = [f"runtimeclasses.node.k8s.io/{name}" for name in self._expected.runtime_classes]
-        wanted = [f"nodes/{self._expected.node}", "serviceaccounts/default", *classes]
+        # A kubelet may not look at service accounts; the server has waited for this one.
+        account = ["serviceaccounts/default"] if self._expected.role == "server" else []
+        wanted = [f"nodes/{self._expected.node}", *account, *classes]
         found = {(one["kind"], one["metadata"]["name"]): one for one in self._kubectl.objects("-n", "default", *wanted)}
         node = found.get(("Node", self._expected.node))
         if node is None:
@@ -126,9 +148,58 @@ class Readiness:
         for name in self._expected.runtime_classes:
             if ("RuntimeClass", name) not in found:
                 return f"RuntimeClass {name} does not exist yet"
-        if ("ServiceAccount", "default") not in found:
+        if account and ("ServiceAccount", "default") not in found:
             return "the ServiceAccount default does not exist yet: no pod could be made"
         return ""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why an agent does not join: ``text`` in words, ``hopeless`` if waiting does not help."""
+
+    text: str
+    hopeless: bool
+
+
+_CAUSES = (
+    (
+        r"CA hash does not match|CA cert validation failed.*unknown authority",
+        True,
+        "the token belongs to another cluster (its CA hash is not this server's); was the server made anew? Then "
+        "reset the agent (edgefleet.wasm.reset) and run this again",
+    ),
+    (
+        r"[Nn]ode password rejected",
+        True,
+        "the server knows another host under this node's name (node password rejected); if this host was made anew, "
+        "remove the old node on the server: k3s kubectl delete node <name>; else set node-name in k3s_config",
+    ),
+    (
+        r"401 Unauthorized|403 Forbidden|token is not valid|invalid token|not authorized",
+        True,
+        "the server rejects the token; leave k3s_token out so that it is read from the server, or correct it",
+    ),
+    (
+        r"certificate has expired or is not yet valid",
+        True,
+        "the clocks of agent and server differ (a certificate is not valid at this host's time); set the time",
+    ),
+    (r"flag provided but not defined", True, "K3s does not know a key of its configuration"),
+    (
+        r"connection refused|no route to host|i/o timeout|deadline exceeded|network is unreachable|connection reset|"
+        r"no such host|\bEOF\b|failed to get CA certs|503 Service Unavailable",
+        False,
+        "the server can't be reached; is it up, is its port open to this host, and is its address right?",
+    ),
+)
+
+
+def cause_of(line: str, server: str) -> Cause | None:
+    """What a line in an agent's journal means. None if it means nothing for joining."""
+    for pattern, hopeless, text in _CAUSES:
+        if re.search(pattern, line):
+            return Cause(f"server {server}: {text}", hopeless)
+    return None
 
 
 def wait_until_ready(
@@ -137,14 +208,21 @@ def wait_until_ready(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float:
-    """Seconds until everything was ready; K3sError with the last thing that was missing."""
+    """Seconds until everything was ready; K3sError with the last thing that was missing, and why."""
     began = clock()
+    hopeless_since: float | None = None
     restarts = readiness.restarts()
     while missing := readiness.missing():
         waited = clock() - began
+        cause = readiness.cause()
+        if cause:
+            missing += f". {cause.text[0].upper()}{cause.text[1:]}"
+        hopeless_since = (hopeless_since or clock()) if cause and cause.hopeless else None
         more = readiness.restarts() - restarts
         if more >= _RESTARTS_GIVE_UP:
             raise K3sError(f"K3s does not stay up ({more} restarts in {waited:.0f} s): {missing}")
+        if hopeless_since is not None and clock() - hopeless_since >= _HOPELESS_SECONDS:
+            raise K3sError(f"K3s will not come up (tried for {waited:.0f} s): {missing}")
         if waited >= timeout:
             raise K3sError(f"K3s is not ready after {waited:.0f} s (k3s_ready_timeout): {missing}")
         sleep(_POLL_SECONDS)
@@ -173,10 +251,16 @@ def unit_properties(run: RunCommand, *names: str, unit: str = UNIT) -> dict[str,
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
 
-def journal_errors(run: RunCommand, lines: int = 5) -> list[str]:
+def journal(run: RunCommand, selection: str, lines: int) -> list[str]:
+    """The last lines of the journal that are selected."""
+    _, out, _ = run(["journalctl", selection, f"--lines={lines}", "--output=cat", "--no-pager"])
+    return out.splitlines()
+
+
+def journal_errors(run: RunCommand, unit: str = UNIT, lines: int = 5) -> list[str]:
     """The last lines in K3s's journal that look like the reason. K3s writes klog and logrus lines, no priorities."""
-    _, out, _ = run(["journalctl", f"--unit={UNIT}", "--lines=300", "--output=cat", "--no-pager"])
-    bad = [line for line in out.splitlines() if re.search(r'level="?(fatal|error)|^[EF]\d{4} |^Error', line)]
+    found = journal(run, f"--unit={unit}", 300)
+    bad = [line for line in found if re.search(r'level="?(fatal|error)|^[EF]\d{4} |^Error', line)]
     return [line[:300] for line in bad[-lines:]]
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -10,16 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.files import existing_parent, free_bytes
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import UNIT, RunCommand, unit_properties
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import UNITS, RunCommand, unit_properties
 
 SUPPORTED_OS = {"debian": ("13",)}
 # The kubelet does not start without these.
 CGROUP_CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 # K3s unpacks itself into the first, containerd keeps the images in the second: often one file system, not always.
 DATA_FOLDERS = ("/var/lib/rancher", "/var/lib/containerd")
+UNIT_FOLDER = "etc/systemd/system"
 # What K3s reads at its start: newer than its process means that a run was cut before the restart.
-START_FILES = ("usr/local/bin/k3s", "etc/systemd/system/k3s.service", "etc/systemd/system/k3s.service.env")
-CONFIG_FILES = ("config.yaml", "config.yaml.d/*.y*ml")
+START_FILES = ("usr/local/bin/k3s", "etc/systemd/system/{unit}", "etc/systemd/system/{unit}.env")
+CONFIG_FOLDER = "etc/rancher/k3s"
+CONFIG_FILE = "config.yaml"
+DROP_INS = "config.yaml.d"
+OTHER_FILES = ("token", "admission.yaml", "audit-policy.yaml")
+# Any of them: this host has been a K3s of that role before.
+TRACES = {
+    "server": ("var/lib/rancher/k3s/server/cred/passwd", "var/lib/rancher/k3s/server/db/state.db"),
+    "agent": ("var/lib/rancher/k3s/agent/kubelet.kubeconfig",),
+}
+TOKEN_FILE = "var/lib/rancher/k3s/server/token"  # noqa: S105 - where it lies
+ENVIRONMENT = ("etc/default/{name}", "etc/sysconfig/{name}", "etc/systemd/system/{unit}.env")
 # Not ctr: it comes with containerd, and K3s's own talks to the socket of K3s's own containerd, which does not run.
 LINKS = ("kubectl", "crictl")
 # Where a shell would find a command of that name that is not K3s's.
@@ -36,16 +48,23 @@ class Limits:
     min_memory_mb: int
     min_disk_mb: int
     port: int
+    role: str = "server"
 
 
 @dataclass(frozen=True)
 class Host:
-    """What was found. ``disks`` is free megabytes by folder, ``port_owner`` who else has the API server's port."""
+    """What was found. ``disks`` is free megabytes by folder, ``port_owner`` who else has K3s's port.
+
+    ``other_role`` is what the host already is, if that is not what it is to be. ``existing`` says that its role has run
+    before. ``config`` is the text of each configuration file by its path, ``environment`` the names that the service's
+    environment files set, ``token_sha256`` that of the password in the server's token. The texts are not for display.
+    """
 
     systemd: bool
     os_id: str
     os_version: str
     os_name: str
+    cpus: int
     memory_mb: int
     swap_mb: int
     disks: dict[str, int]
@@ -56,6 +75,11 @@ class Host:
     absent_links: list[str]
     unit_present: bool
     stale: bool
+    other_role: str
+    existing: bool
+    token_sha256: str
+    environment: dict[str, list[str]]
+    config: dict[str, str]
 
 
 def problems(host: Host, limits: Limits) -> list[str]:
@@ -67,6 +91,12 @@ def problems(host: Host, limits: Limits) -> list[str]:
             "boot it with systemd as its init."
         ]
     found = []
+    if host.other_role:
+        found.append(
+            f"this host is a K3s {host.other_role} ({UNITS[host.other_role]}) and the inventory makes it a K3s "
+            f"{limits.role}; put it back into the group k3s_{host.other_role}s, or take K3s off it, with its data: "
+            "ansible-playbook edgefleet.wasm.reset -e edgefleet_reset_confirm=true --limit <host>."
+        )
     if host.os_version not in SUPPORTED_OS.get(host.os_id, ()):
         found.append(f"this host runs {host.os_name}; supported is Debian 13, whose crun runs WasmEdge; reinstall it.")
     if host.memory_mb < limits.min_memory_mb:
@@ -85,13 +115,14 @@ def problems(host: Host, limits: Limits) -> list[str]:
             "does not start; enable it on the kernel's command line (cgroup_enable=...) and reboot."
         )
     if host.port_owner:
-        found.append(
-            f"port {limits.port} of the API server is taken by {host.port_owner}; "
-            "stop it, or set https-listen-port in k3s_config."
-        )
+        what, key = _PORTS[limits.role]
+        found.append(f"port {limits.port} {what} is taken by {host.port_owner}; stop it, or set {key} in k3s_config.")
     if host.clock_year < 1980:
         found.append(f"this host's clock says {host.clock_year} and K3s does not start before 1980; set the time.")
     return found
+
+
+_PORTS = {"server": ("of the API server", "https-listen-port"), "agent": ("of the way to the server", "lb-server-port")}
 
 
 def notes(host: Host) -> list[str]:
@@ -101,17 +132,20 @@ def notes(host: Host) -> list[str]:
     return []
 
 
-def inspect(run: RunCommand, port: int, root: Path = Path("/")) -> Host:
+def inspect(run: RunCommand, port: int, root: Path = Path("/"), role: str = "server") -> Host:
     release = _key_values((root / "etc/os-release").read_text(encoding="utf-8"), "=")
     memory = _key_values((root / "proc/meminfo").read_text(encoding="utf-8"), ":")
     systemd = (root / "run/systemd/system").is_dir()
     version, missing = _cgroup_controllers(root)
-    unit = unit_properties(run, "LoadState", "ActiveState", "ExecMainStartTimestampMonotonic") if systemd else {}
+    service = UNITS[role]
+    properties = ("LoadState", "ActiveState", "ExecMainStartTimestampMonotonic")
+    unit = unit_properties(run, *properties, unit=service) if systemd else {}
     return Host(
         systemd=systemd,
         os_id=release.get("ID", ""),
         os_version=release.get("VERSION_ID", ""),
         os_name=release.get("PRETTY_NAME", "an unknown system"),
+        cpus=os.cpu_count() or 1,
         memory_mb=_kilobytes(memory.get("MemTotal")) // 1024,
         swap_mb=_kilobytes(memory.get("SwapTotal")) // 1024,
         disks=_free_by_file_system(root),
@@ -121,8 +155,53 @@ def inspect(run: RunCommand, port: int, root: Path = Path("/")) -> Host:
         clock_year=time.gmtime().tm_year,
         absent_links=[name for name in LINKS if not any(_there(root / folder / name) for folder in COMMAND_FOLDERS)],
         unit_present=unit.get("LoadState") == "loaded",
-        stale=unit.get("ActiveState") in ("active", "activating") and _changed_since(root, _started(unit)),
+        stale=unit.get("ActiveState") in ("active", "activating") and _changed_since(root, service, _started(unit)),
+        other_role=next(
+            (other for other in UNITS if other != role and (root / UNIT_FOLDER / UNITS[other]).exists()), ""
+        ),
+        existing=any((root / trace).exists() for trace in TRACES[role]),
+        token_sha256=_token_sha256(root),
+        environment=_environment(root, service),
+        config=_config(root),
     )
+
+
+def password(token: str) -> str:
+    """The part of a token that the cluster is bound to: without the hash of the CA and the user."""
+    text = token.strip()
+    if text.startswith("K10") and "::" in text:
+        text = text.split("::", 1)[1]
+        return text.split(":", 1)[1] if ":" in text else text
+    return text
+
+
+def _token_sha256(root: Path) -> str:
+    path = root / TOKEN_FILE
+    if not path.exists():
+        return ""
+    return hashlib.sha256(password(path.read_text(encoding="utf-8")).encode()).hexdigest()
+
+
+def _environment(root: Path, service: str) -> dict[str, list[str]]:
+    """Names alone: the values may be secrets."""
+    found = {}
+    for pattern in ENVIRONMENT:
+        path = root / pattern.format(unit=service, name=service.removesuffix(".service"))
+        if path.is_file():
+            names = re.findall(r"^\s*([A-Za-z_][A-Za-z0-9_]*)=", path.read_text(errors="replace"), re.MULTILINE)
+            found[f"/{path.relative_to(root)}"] = names
+    return found
+
+
+def _config(root: Path) -> dict[str, str]:
+    """In the order in which K3s reads them."""
+    folder = root / CONFIG_FOLDER
+    files = [folder / CONFIG_FILE, *_drop_ins(folder)]
+    return {f"/{path.relative_to(root)}": path.read_text(errors="replace") for path in files if path.is_file()}
+
+
+def _drop_ins(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / DROP_INS).glob("*") if path.suffix.lower() in (".yaml", ".yml"))
 
 
 def _key_values(text: str, separator: str) -> dict[str, str]:
@@ -178,7 +257,7 @@ def _socket_owner(root: Path, inodes: set[str]) -> str:
             if not any(str(link.readlink()) in wanted for link in (process / "fd").iterdir()):
                 continue
             # Whatever K3s starts stays in its unit's cgroup, under any name.
-            if f"/{UNIT}" in (process / "cgroup").read_text(encoding="utf-8"):
+            if any(f"/{unit}" in (process / "cgroup").read_text(encoding="utf-8") for unit in UNITS.values()):
                 return ""
             name = (process / "comm").read_text(encoding="utf-8").strip()
             return f"{name} (process {process.name})"
@@ -193,9 +272,9 @@ def _started(unit: dict[str, str]) -> float:
     return time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - microseconds / 1e6)
 
 
-def _changed_since(root: Path, moment: float) -> bool:
+def _changed_since(root: Path, service: str, moment: float) -> bool:
     """ctime, not mtime: a file moved into place keeps the mtime it was written with."""
-    folder = root / "etc/rancher/k3s"
-    files = [root / name for name in START_FILES]
-    files += [path for pattern in CONFIG_FILES for path in folder.glob(pattern)]
+    folder = root / CONFIG_FOLDER
+    files = [root / name.format(unit=service) for name in START_FILES]
+    files += [folder / CONFIG_FILE, *_drop_ins(folder), *(folder / name for name in OTHER_FILES)]
     return any(path.stat().st_ctime > moment for path in files if path.exists())

@@ -4,13 +4,67 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k3s_preflight
-short_description: See whether a host can carry K3s, and what is there already
+short_description: See whether a host can have the K3s that is declared for it, and what is there already
 description:
-  - Checks, in one round trip, that the host runs systemd, a supported distribution, has enough
-    memory and disk and the cgroup controllers that the kubelet needs, and that nothing but K3s uses the API server's
-    port.
-  - Fails with every reason at once. Reads only.
+  - Judges the declaration by itself on the controller; then looks at the host in one round trip and judges both
+    together. Fails with every reason at once, each with the way out. Reads only.
+  - "The declaration: keys that K3s does not have, or has on the other role only; values that YAML or K3s reads
+    otherwise than meant; networks, ports, labels, taints and component arguments that K3s, the kubelet or the API
+    server would refuse, or that lose a safety; figures that leave pods nothing."
+  - "The host: systemd, distribution, memory, disk, cgroup controllers, clock, the port; whether it is a K3s of the
+    other role; files in C(config.yaml.d); the service's environment; and keys that can't be changed on a cluster that
+    exists."
 options:
+  role:
+    description: What the host is to be.
+    type: str
+    choices: [server, agent]
+    required: true
+  config:
+    description: The operator's keys of K3s's configuration.
+    type: dict
+    required: true
+  own:
+    description: The role's keys, which O(config) comes over.
+    type: dict
+    required: true
+  keys:
+    description: The keys that K3s has, each with C(on) (server, agent or both) and C(type).
+    type: dict
+    required: true
+  labels:
+    description: Labels of the node.
+    type: dict
+    required: true
+  taints:
+    description: Taints of the node, each as C(key=value:Effect).
+    type: list
+    elements: str
+    required: true
+  system_reserved:
+    description: What is reserved for the system.
+    type: dict
+    required: true
+  kube_reserved:
+    description: What is reserved for K3s and containerd.
+    type: dict
+    required: true
+  eviction_hard:
+    description: When the kubelet evicts pods.
+    type: dict
+    required: true
+  cis:
+    description: Whether the CIS profile is wanted.
+    type: bool
+    required: true
+  server_url:
+    description: The address of an agent's server.
+    type: str
+    default: ""
+  token:
+    description: The cluster's token, where it is declared.
+    type: str
+    default: ""
   min_memory_mb:
     description: Megabytes of memory that the host must have.
     type: int
@@ -20,9 +74,8 @@ options:
     type: int
     required: true
   port:
-    description: The port of the API server.
+    description: For the action plugin, which passes on the port that K3s takes. Not for use in a playbook.
     type: int
-    default: 6443
 attributes:
   check_mode:
     support: full
@@ -33,8 +86,18 @@ author:
 """
 
 EXAMPLES = r"""
-- name: See whether the host can carry K3s
+- name: See whether the host can have this K3s
   edgefleet.wasm.k3s_preflight:
+    role: server
+    config: "{{ k3s_config }}"
+    own: {}
+    keys: "{{ keys_of_k3s }}"
+    labels: "{{ k3s_node_labels }}"
+    taints: []
+    system_reserved: {memory: 512Mi}
+    kube_reserved: {memory: 768Mi}
+    eviction_hard: {memory.available: 256Mi, nodefs.available: 5%, imagefs.available: 5%}
+    cis: true
     min_memory_mb: 1800
     min_disk_mb: 4096
 """
@@ -42,9 +105,13 @@ EXAMPLES = r"""
 RETURN = r"""
 host:
   description: What was found.
-  returned: always
+  returned: when the host was looked at
   type: dict
   contains:
+    cpus:
+      description: Number of CPUs.
+      type: int
+      returned: always
     memory_mb:
       description: Megabytes of memory.
       type: int
@@ -70,43 +137,45 @@ host:
       description: Whether the service exists.
       type: bool
       returned: always
+    existing:
+      description: Whether K3s has run here in this role before.
+      type: bool
+      returned: always
     stale:
       description: Whether the process is older than a file that it reads at its start, so that it needs a restart.
       type: bool
       returned: always
+node:
+  description: The name that K3s gives the node unless C(node-name) is set.
+  returned: when the host was looked at
+  type: str
 problems:
-  description: One sentence for each reason not to install.
+  description: One sentence for each reason not to go on.
   returned: failure
   type: list
   elements: str
 """
 
+import os
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3sError
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_host import Limits, inspect, notes, problems
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_host import inspect
 
 ARGUMENTS = {
-    "min_memory_mb": {"type": "int", "required": True},
-    "min_disk_mb": {"type": "int", "required": True},
-    "port": {"type": "int", "default": 6443},
+    "role": {"type": "str", "choices": ["server", "agent"], "required": True},
+    "port": {"type": "int", "required": True},
 }
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    limits = Limits(**module.params)
     try:
-        host = inspect(module.run_command, limits.port)
+        host = inspect(module.run_command, module.params["port"], role=module.params["role"])
     except (K3sError, OSError, ValueError) as error:
-        module.fail_json(msg=f"this host can't be examined: {error}", host={}, problems=[str(error)])
-    found = problems(host, limits)
-    if found:
-        module.fail_json(msg=" ".join(found), host=asdict(host), problems=found)
-    for note in notes(host):
-        module.warn(note)
-    module.exit_json(changed=False, host=asdict(host))
+        module.fail_json(msg=f"this host can't be examined: {error}", problems=[str(error)])
+    module.exit_json(changed=False, host=asdict(host), node=os.uname().nodename.lower())
 
 
 if __name__ == "__main__":

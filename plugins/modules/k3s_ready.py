@@ -4,14 +4,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k3s_ready
-short_description: Wait until the K3s server on this host is ready for pods
+short_description: Wait until the K3s on this host is ready for pods
 description:
   - Waits, in one round trip, until the service is up and no restart is pending, the API server answers C(/readyz) and
     reports the wanted version, this host's node is Ready at that version, the runtime classes exist, and pods can be
     made in the namespace C(default) (its ServiceAccount appears a moment after the node).
   - It looks at what the API reports, not at the file on disk.
+  - An agent asks as its kubelet does. When it can't join, the error says what its journal tells of the server; a cause
+    that waiting does not remove (a token that is rejected, say) ends the wait early.
   - Changes nothing. In check mode it asks once, does not wait and does not fail.
 options:
+  role:
+    description: What the host is.
+    type: str
+    choices: [server, agent]
+    default: server
+  server:
+    description: The address of an agent's server, for its errors.
+    type: str
+    default: ""
   version:
     description: The version that API server and node must report, for example C(v1.30.4+k3s1).
     type: str
@@ -100,7 +111,6 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import (
-    UNIT,
     Expectation,
     K3sError,
     Readiness,
@@ -109,6 +119,8 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import (
 )
 
 ARGUMENTS = {
+    "role": {"type": "str", "choices": ["server", "agent"], "default": "server"},
+    "server": {"type": "str", "default": ""},
     "version": {"type": "str", "required": True},
     "node": {"type": "str"},
     "runtime_classes": {"type": "list", "elements": "str", "default": []},
@@ -123,6 +135,8 @@ def main() -> None:
         node=(params["node"] or os.uname().nodename).lower(),
         version=params["version"],
         runtime_classes=tuple(params["runtime_classes"]),
+        role=params["role"],
+        server=params["server"],
     )
     readiness = Readiness(module.run_command, expected)
     try:
@@ -130,8 +144,8 @@ def main() -> None:
         waited = 0.0 if module.check_mode else wait_until_ready(readiness, params["timeout"])
     except K3sError as error:
         module.fail_json(
-            msg=f"{error}. Look at: journalctl -u {UNIT} -n 200",
-            journal=journal_errors(module.run_command),
+            msg=f"{error}. Look at: journalctl -u {readiness.service} -n 200",
+            journal=journal_errors(module.run_command, readiness.service),
         )
     module.exit_json(
         changed=False,

@@ -9,7 +9,12 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_config import REFUSED, merge, problems
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_config import (
+    REFUSED,
+    effective,
+    merge,
+    problems,
+)
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "k3s"
 KEYS: dict[str, dict[str, Any]] = yaml.safe_load((ROLE / "vars/main/config_keys.yml").read_text())["_k3s_config_keys"]
@@ -39,12 +44,15 @@ def test_there_are_all_keys_of_k3s_1_30() -> None:
         ({"t": "secret"}, "t is the short form of token; write token"),
         ({"embedded-registry": True}, "embedded-registry can't be used: K3s refuses to start"),
         ({"data-dir": "/data"}, "mount a disk at /var/lib/rancher"),
+        ({"token": "abc"}, "token can't be used: a secret has no place in config.yaml; set k3s_token"),
+        ({"pause-image": "pause:3.9"}, "an external one; set containerd_sandbox_image"),
+        ({"private-registry": "/etc/r.yaml"}, "registries belong into /etc/containerd/certs.d"),
+        ({"flannel-backend": "ipsec"}, "flannel-backend is ipsec, and K3s knows only none, vxlan"),
         ({"disable-apiserver-lb": True}, "is for a K3s agent and this host is a K3s server"),
         (
             {"write-kubeconfig-mode": 420},
             'write-kubeconfig-mode must be a string: .* quote it: write-kubeconfig-mode: "..."',
         ),
-        ({"token": 12345}, "token must be a string"),
         ({"debug": "yes"}, "debug must be true or false, not a text"),
         ({"secrets-encryption": None}, "must be one bool, not an empty value"),
         ({"https-listen-port": "sixty"}, "https-listen-port must be a whole number, not a text"),
@@ -67,7 +75,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 def test_no_value_is_told() -> None:
-    config = {"token": 987654321, "kube-apiserver-arg": [{"a": "hunter2"}], "etcd-s3-secret-key": 987654321}
+    config = {"vpn-auth": 987654321, "kube-apiserver-arg": [{"a": "hunter2"}], "etcd-s3-secret-key": 987654321}
     told = " ".join(problems(config, KEYS, "server"))
     assert "987654321" not in told
     assert "hunter2" not in told
@@ -75,7 +83,6 @@ def test_no_value_is_told() -> None:
 
 def test_a_sound_configuration_has_no_problems() -> None:
     config = {
-        "token": "abc",
         "debug": True,
         "secrets-encryption": "true",
         "https-listen-port": 7443,
@@ -85,6 +92,24 @@ def test_a_sound_configuration_has_no_problems() -> None:
         "write-kubeconfig-mode": "0640",
     }
     assert problems(config, KEYS, "server") == []
+
+
+def test_what_agents_may_not_have() -> None:
+    assert problems({"kubelet-arg": ["v=2"]}, KEYS, "agent") == []
+    (found,) = problems({"tls-san": ["a"]}, KEYS, "agent")
+    assert "tls-san is for a K3s server and this host is a K3s agent; leave it out" in found
+    (found,) = problems({"server": "https://a:6443"}, KEYS, "agent")
+    assert "set k3s_server" in found
+
+
+def test_files_one_after_the_other_as_k3s_reads_them() -> None:
+    files = [
+        {"debug": "true", "tls-san": ["a"]},
+        {"tls-san+": "b", "disable+": ["x"]},
+        {"debug": "false", "tls-san+": ["c"]},
+    ]
+    assert effective(files) == {"debug": "false", "tls-san": ["a", "b", "c"], "disable": ["x"]}
+    assert effective([{"tls-san": ["a"]}, {"tls-san": ["b"]}]) == {"tls-san": ["b"]}
 
 
 def test_lists_are_added_to_and_everything_else_is_replaced() -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_host import Host, Limits, inspect, notes, problems
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_host import (
+    Host,
+    Limits,
+    inspect,
+    notes,
+    password,
+    problems,
+)
 
 from tests.unit.roles.conftest import FakeRun
 
@@ -18,6 +26,7 @@ GOOD = Host(
     os_id="debian",
     os_version="13",
     os_name="Debian GNU/Linux 13 (trixie)",
+    cpus=4,
     memory_mb=7900,
     swap_mb=0,
     disks={"/var/lib/rancher": 20000},
@@ -28,6 +37,11 @@ GOOD = Host(
     absent_links=[],
     unit_present=False,
     stale=False,
+    other_role="",
+    existing=False,
+    token_sha256="",
+    environment={},
+    config={},
 )
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
@@ -48,6 +62,10 @@ def test_a_sound_host_has_no_problems() -> None:
         ({"missing_controllers": ["pids"]}, ["no cgroup controller pids", "command line"]),
         ({"port_owner": "nginx (process 7)"}, ["port 6443", "taken by nginx (process 7)", "https-listen-port"]),
         ({"clock_year": 1970}, ["clock says 1970", "set the time"]),
+        (
+            {"other_role": "agent"},
+            ["is a K3s agent (k3s-agent.service)", "makes it a K3s server", "k3s_agents", "wasm.reset"],
+        ),
     ],
 )
 def test_each_bad_thing_is_one_sentence(found: dict[str, object], words: list[str]) -> None:
@@ -148,3 +166,60 @@ def test_a_process_older_than_its_configuration_is_stale(root: Path, run: FakeRu
     host = inspect(run, 6443, root)
     assert host.unit_present
     assert host.stale is stale
+
+
+def test_a_host_that_has_the_other_role(root: Path, no_unit: FakeRun) -> None:
+    unit = root / "etc/systemd/system/k3s-agent.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("")
+    assert inspect(no_unit, 6443, root).other_role == "agent"
+    assert inspect(no_unit, 6444, root, role="agent").other_role == ""
+    assert no_unit.ran("systemctl show k3s-agent.service")
+
+
+def test_an_agent_is_told_about_its_own_port() -> None:
+    limits = dataclasses.replace(LIMITS, port=6444, role="agent")
+    (sentence,) = problems(dataclasses.replace(GOOD, port_owner="haproxy"), limits)
+    assert "port 6444" in sentence
+    assert "lb-server-port" in sentence
+
+
+def test_what_a_server_leaves_behind(root: Path, no_unit: FakeRun) -> None:
+    server = root / "var/lib/rancher/k3s/server"
+    (server / "cred").mkdir(parents=True)
+    (server / "cred/passwd").write_text("")
+    (server / "token").write_text("K10" + "a" * 64 + "::server:hunter2\n")
+    host = inspect(no_unit, 6443, root)
+    assert host.existing
+    assert host.token_sha256 == hashlib.sha256(b"hunter2").hexdigest()
+    assert not inspect(no_unit, 6444, root, role="agent").existing
+
+
+@pytest.mark.parametrize(
+    ("token", "bound"),
+    [
+        ("K10" + "a" * 64 + "::server:pass:word", "pass:word"),
+        ("K10" + "a" * 64 + "::abcdef.0123456789abcdef", "abcdef.0123456789abcdef"),
+        ("bare", "bare"),
+        ("K10 is how mine begins", "K10 is how mine begins"),
+    ],
+)
+def test_the_part_of_a_token_that_counts(token: str, bound: str) -> None:
+    assert password(f"{token}\n") == bound
+
+
+def test_configuration_and_environment_are_read_as_k3s_does(root: Path, no_unit: FakeRun) -> None:
+    for name, text in {
+        "etc/rancher/k3s/config.yaml": "debug: true\n",
+        "etc/rancher/k3s/config.yaml.d/20.YML": "b: 1\n",
+        "etc/rancher/k3s/config.yaml.d/10.yaml": "a: 1\n",
+        "etc/rancher/k3s/config.yaml.d/30.json": "{}",
+        "etc/systemd/system/k3s.service.env": "# x\nK3S_TOKEN=hunter2\n HTTP_PROXY=http://a:b@c\n",
+    }.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    host = inspect(no_unit, 6443, root)
+    folder = "/etc/rancher/k3s/config.yaml"
+    assert list(host.config) == [folder, f"{folder}.d/10.yaml", f"{folder}.d/20.YML"]
+    assert host.environment == {"/etc/systemd/system/k3s.service.env": ["K3S_TOKEN", "HTTP_PROXY"]}
