@@ -19,12 +19,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3S, UNIT, K3sError, RunCommand, unit_properties
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import (
+    K3S,
+    UNITS,
+    K3sError,
+    RunCommand,
+    unit_properties,
+)
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 CRICTL = (K3S, "crictl", "--runtime-endpoint", f"unix://{CONTAINERD_SOCKET}")
 SHIM = "containerd-shim-runc-v2"
-UNIT_FILES = (f"/etc/systemd/system/{UNIT}", f"/etc/systemd/system/{UNIT}.env")
+SERVICES = tuple(UNITS.values())
+UNIT_FOLDER = "/etc/systemd/system"
+# Beside its folders: kernel settings at boot. What they are now stays until then.
+FILES = ("/etc/sysctl.d/90-k3s.conf",)
 COMMAND_LINKS = ("/usr/local/bin/kubectl", "/usr/local/bin/crictl", "/usr/local/bin/ctr")
 INTERFACES = ("cni0", "flannel.1", "flannel-v6.1", "kube-ipvs0", "flannel-wg", "flannel-wg-v6")
 # Only these are unmounted: what else is mounted below K3s's folders is somebody's own.
@@ -78,8 +87,10 @@ class Reset:
         self.remove_files()
 
     def stop_service(self) -> None:
-        if unit_properties(self.run, "ActiveState").get("ActiveState") not in ("inactive", "failed", None):
-            self._do(f"stopped {UNIT}", ["systemctl", "stop", UNIT])
+        for service in SERVICES:
+            state = unit_properties(self.run, "ActiveState", unit=service).get("ActiveState")
+            if state not in ("inactive", "failed", None):
+                self._do(f"stopped {service}", ["systemctl", "stop", service])
 
     def end_pods(self) -> None:
         """Through CRI, which takes the network down too; what does not answer is killed with its shim."""
@@ -187,21 +198,26 @@ class Reset:
             Path(script).unlink()
 
     def remove_unit(self) -> None:
-        files = [self._path(name) for name in UNIT_FILES if self._path(name).exists()]
-        if not files:
-            return
-        self._do(f"disabled {UNIT}", ["systemctl", "disable", UNIT])
-        for path in files:
-            self._unlink(path)
-        if not self.check:
-            self.run(["systemctl", "reset-failed", UNIT])  # says no when it had not failed
-            self._run(["systemctl", "daemon-reload"])
+        for service in SERVICES:
+            paths = [self._path(f"{UNIT_FOLDER}/{service}{ending}") for ending in ("", ".env")]
+            files = [path for path in paths if path.exists()]
+            if not files:
+                continue
+            self._do(f"disabled {service}", ["systemctl", "disable", service])
+            for path in files:
+                self._unlink(path)
+            if not self.check:
+                self.run(["systemctl", "reset-failed", service])  # says no when it had not failed
+                self._run(["systemctl", "daemon-reload"])
 
     def remove_files(self) -> None:
         for name in COMMAND_LINKS:
             path = self._path(name)
             if path.is_symlink() and str(path.readlink()) in ("k3s", K3S):
                 self._unlink(path)
+        for name in FILES:
+            if self._path(name).exists():
+                self._unlink(self._path(name))
         for name in FOLDERS:
             self._remove_folder(name)
         for name in PARENTS:

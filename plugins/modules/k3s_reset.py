@@ -6,9 +6,9 @@ DOCUMENTATION = r"""
 module: k3s_reset
 short_description: Take K3s off a host, its data included
 description:
-  - Stops the service, removes the pods through containerd's CRI (with their networks) and kills what does not answer,
-    removes the CNI interfaces and network namespaces, the unit, the configuration, the datastore and the volumes of
-    local-path.
+  - Stops the service (a server's or an agent's), removes the pods through containerd's CRI (with their networks) and
+    kills what does not answer, removes the CNI interfaces and network namespaces, the unit, the configuration, the
+    datastore and the volumes of local-path.
   - Of the firewall it removes the rules and chains of Kubernetes, CNI and flannel alone, each table in one step.
     Other rules are not rewritten.
   - It unmounts only below C(/run/k3s), C(/var/lib/kubelet/pods) and C(/var/lib/kubelet/plugins), and never removes
@@ -46,7 +46,13 @@ kept:
   returned: success
   type: list
   elements: str
+node:
+  description: The name that the node had unless C(node-name) was set.
+  returned: success
+  type: str
 """
+
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3sError
@@ -68,6 +74,7 @@ def main() -> None:
         changed=bool(reset.done),
         removed=reset.done,
         kept=reset.kept,
+        node=os.uname().nodename.lower(),
         diff={"before": "".join(f"{line}\n" for line in reset.done), "after": ""},
     )
 

@@ -12,6 +12,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import (
     Kubectl,
     KubectlError,
     Readiness,
+    cause_of,
     journal_errors,
     wait_until_ready,
 )
@@ -134,3 +135,86 @@ def test_only_errors_of_the_journal_are_shown(run: FakeRun) -> None:
     ]
     run.on("journalctl", "\n".join(lines))
     assert journal_errors(run) == lines[2:]
+
+
+AGENT = Expectation(
+    node="agent1", version=VERSION, runtime_classes=("wasmedge",), role="agent", server="https://edge1:6443"
+)
+
+
+def agent_node() -> dict[str, Any]:
+    return {**node(), "metadata": {"name": "agent1"}}
+
+
+def test_an_agent_asks_as_its_kubelet(healthy: FakeRun) -> None:
+    healthy.on("--output=json", listed(agent_node(), named("RuntimeClass", "wasmedge")))
+    assert Readiness(healthy, AGENT).missing() == ""
+    assert healthy.ran("systemctl show k3s-agent.service")
+    assert all("--kubeconfig=/var/lib/rancher/k3s/agent/kubelet.kubeconfig" in line for line in healthy.ran("kubectl"))
+    assert not healthy.ran("serviceaccounts")
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "hopeless"),
+    [
+        (
+            'level=error msg="token CA hash does not match the Cluster CA certificate hash: a != b"',
+            "the token belongs to another cluster",
+            True,
+        ),
+        (
+            'level=info msg="server is not ready: Node password rejected, duplicate hostname"',
+            "the server knows another host under this node's name",
+            True,
+        ),
+        (
+            'msg="server is not ready: https://127.0.0.1:6444/v1-k3s/config: 401 Unauthorized"',
+            "the server rejects the token",
+            True,
+        ),
+        ("x509: certificate has expired or is not yet valid: current time 1999", "the clocks", True),
+        ("Incorrect Usage: flag provided but not defined: -tls-san", "does not know a key", True),
+        (
+            'failed to get CA certs: Get "https://127.0.0.1:6444/cacerts": dial tcp: connection refused',
+            "the server can't be reached",
+            False,
+        ),
+        ('failed to get CA certs: Get "https://127.0.0.1:6444/cacerts": EOF', "the server can't be reached", False),
+    ],
+)
+def test_what_an_agent_says_of_its_server(line: str, words: str, hopeless: bool) -> None:
+    cause = cause_of(line, "https://edge1:6443")
+    assert cause is not None
+    assert cause.text.startswith("server https://edge1:6443: ")
+    assert words in cause.text
+    assert cause.hopeless is hopeless
+
+
+def test_other_lines_say_nothing() -> None:
+    assert cause_of('level=info msg="Running kubelet --address=0.0.0.0"', "x") is None
+
+
+def waiting_agent(run: FakeRun, line: str) -> Readiness:
+    run.on(
+        "systemctl show", "LoadState=loaded\nActiveState=activating\nSubState=start\nNRestarts=0\nInvocationID=abc\n"
+    )
+    run.on("journalctl _SYSTEMD_INVOCATION_ID=abc", f"something\n{line}\nsomething else\n")
+    return Readiness(run, AGENT)
+
+
+def test_a_cause_that_stays_ends_the_wait(run: FakeRun, clock: Clock) -> None:
+    readiness = waiting_agent(run, "401 Unauthorized")
+    with pytest.raises(K3sError, match=r"will not come up .* Server https://edge1:6443: the server rejects the token"):
+        wait_until_ready(readiness, 300, clock, clock.sleep)
+    assert clock.now < 30
+
+
+def test_a_server_that_is_away_is_waited_for(run: FakeRun, clock: Clock) -> None:
+    readiness = waiting_agent(run, "failed to get CA certs: connection refused")
+    with pytest.raises(K3sError, match=r"not ready after 60 s \(k3s_ready_timeout\).*the server can't be reached"):
+        wait_until_ready(readiness, 60, clock, clock.sleep)
+
+
+def test_a_server_has_no_such_cause(run: FakeRun) -> None:
+    assert readiness(run).cause() is None
+    assert run.commands == []

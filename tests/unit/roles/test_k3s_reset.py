@@ -258,3 +258,16 @@ def process(root: Path, number: int, parent: int, *words: str) -> None:
     folder.mkdir(parents=True)
     (folder / "cmdline").write_bytes(b"\0".join(word.encode() for word in words) + b"\0")
     (folder / "stat").write_text(f"{number} (a) b) c) S {parent} 1 1 0")
+
+
+def test_an_agent_goes_too(idle: FakeRun, root: Path) -> None:
+    unit = "/etc/systemd/system/k3s-agent.service"
+    put(root, unit, f"{unit}.env", "/etc/sysctl.d/90-k3s.conf")
+    idle.on("systemctl", "").on("systemctl show k3s.service", "ActiveState=inactive\n")
+    idle.on("systemctl show k3s-agent.service", "ActiveState=activating\n")
+    reset = everything(idle, root)
+    assert "stopped k3s-agent.service" in reset.done
+    assert "disabled k3s-agent.service" in reset.done
+    assert "removed /etc/sysctl.d/90-k3s.conf" in reset.done
+    assert not (root / unit.lstrip("/")).exists()
+    assert not idle.ran("stop k3s.service")
