@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from edgefleet_pulumi.model import Industry, load_industries
 from tools import text
+from tools.errors import GenerateError
 
 Render = Callable[[str], str]
 DOC = "docs/industries.md"
@@ -20,20 +22,22 @@ MINUTES_A_MONTH = 30 * 24 * 60
 def outputs(root: Path) -> dict[str, Render]:
     """Path and rendering of each file."""
     industries = load_industries(root / "industries")
+    holes = default_holes(root)
     files: dict[str, Render] = {
         "industries/schema.json": lambda _: schema(),
-        DOC: partial(table, industries=list(industries.values())),
-        f"inventories/{HUB}/group_vars/edge/generated.yml": lambda _: group_vars(industries.values()),
+        DOC: lambda old: table(old, list(industries.values())),
+        f"inventories/{HUB}/group_vars/edge/generated.yml": lambda _: group_vars(list(industries.values()), holes),
     }
     for system, industry in industries.items():
-        files[f"industries/{system}/smoke_targets.json"] = partial(_given(smoke_targets), industry)
-        files[f"inventories/{system}/group_vars/edge/generated.yml"] = partial(_given(group_vars), [industry])
+        files |= _of_system(system, industry, holes)
     return files
 
 
-def _given(render: Callable[[Any], str]) -> Callable[[Any, str], str]:
-    """A rendering that doesn't look at the file as it is."""
-    return lambda source, _: render(source)
+def _of_system(system: str, industry: Industry, holes: list[dict[str, Any]]) -> dict[str, Render]:
+    return {
+        f"industries/{system}/smoke_targets.json": lambda _: smoke_targets(industry),
+        f"inventories/{system}/group_vars/edge/generated.yml": lambda _: group_vars([industry], holes),
+    }
 
 
 def schema() -> str:
@@ -71,16 +75,40 @@ def smoke_targets(industry: Industry) -> str:
     return json.dumps({"about": source, **targets(industry)}, indent=2) + "\n"
 
 
-def group_vars(industries: Iterable[Industry]) -> str:
-    """What the roles have to know of the systems that run on a host."""
-    industries = list(industries)
+def group_vars(industries: Sequence[Industry], holes: list[dict[str, Any]]) -> str:
+    """What the roles have to know of the systems that run on a host: its labels, and the firewall's holes.
+
+    `holes` are those that the hardening role has by default: a list in an inventory replaces the role's.
+    """
     labels: dict[str, str] = {}
     for industry in industries:
         labels |= industry.service.node_selector
-    variables = {"k3s_node_labels": labels}
+    variables: dict[str, Any] = {
+        "k3s_node_labels": labels,
+        "hardening_firewall_node_ports": [str(one.node_port) for industry in industries for one in industry.expose],
+    }
+    own = [{"ports": ports} for industry in industries if (ports := _host_ports(industry))]
+    if own:
+        variables["hardening_firewall_holes"] = [*holes, *own]
     only = len(industries) == 1
     source = f"industries/{industries[0].system if only else '*'}/industry.yml"
     return f"---\n{text.HEADER.format(source=source)}\n{text.as_yaml(variables)}"
+
+
+def _host_ports(industry: Industry) -> list[str]:
+    """Holes that are no node ports: those of a TURN server."""
+    node_ports = {one.node_port for one in industry.expose}
+    return [_hole(one.protocol, one.first, one.last) for one in industry.holes() if one.first not in node_ports]
+
+
+def default_holes(root: Path) -> list[dict[str, Any]]:
+    """What the hardening role lets in besides ssh."""
+    defaults = root / "roles" / "hardening" / "defaults" / "main.yml"
+    try:
+        holes: list[dict[str, Any]] = yaml.safe_load(defaults.read_text(encoding="utf-8"))["hardening_firewall_holes"]
+    except (OSError, KeyError) as error:
+        raise GenerateError(f"{defaults}: hardening_firewall_holes can't be read: {error}") from error
+    return holes
 
 
 def _number(value: float) -> str:

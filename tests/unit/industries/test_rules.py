@@ -119,6 +119,13 @@ def test_reserves_of_the_role(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("system", INDUSTRIES)
+def test_each_system_fits_beside_what_the_role_reserves(system: str) -> None:
+    one = INDUSTRIES[system]
+    left = check([service_part(one, site_replicas(one, 1000)), *back_end_parts(one)], reserved=reserves())
+    assert left.memory > 4096, "monitoring, policies and a second system have to go there, too"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [

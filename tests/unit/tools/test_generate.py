@@ -17,7 +17,7 @@ SYSTEM = "examination-system"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("industries", "docs", "policies"):
+    for name in ("industries", "docs", "policies", "roles/hardening/defaults"):
         if (generate.ROOT / name).is_dir():
             shutil.copytree(generate.ROOT / name, tmp_path / name)
     assert generate.main([], tmp_path) == 0
@@ -111,7 +111,27 @@ def test_smoke_targets(root: Path) -> None:
 def test_group_vars_say_where_they_come_from(root: Path) -> None:
     content = (root / f"inventories/{SYSTEM}/group_vars/edge/generated.yml").read_text()
     assert content.splitlines()[1].endswith(f"from industries/{SYSTEM}/industry.yml: change that, not this file.")
-    assert yaml.safe_load(content)["k3s_node_labels"] == {"node-type": "edge"}
+    assert yaml.safe_load(content) == {
+        "k3s_node_labels": {"node-type": "edge"},
+        "hardening_firewall_node_ports": ["30081"],
+    }
+
+
+def test_holes_of_a_turn_server_stand_beside_the_roles_own(root: Path) -> None:
+    path = root / "inventories/telemedicine-service/group_vars/edge/generated.yml"
+    content = yaml.safe_load(path.read_text())
+    assert content["hardening_firewall_node_ports"] == ["30084", "30085"]
+    defaults = yaml.safe_load((root / "roles/hardening/defaults/main.yml").read_text())
+    assert content["hardening_firewall_holes"] == [
+        *defaults["hardening_firewall_holes"],
+        {"ports": ["3478/tcp", "3478/udp", "49160-49209/udp"]},
+    ]
+
+
+def test_a_role_without_its_holes(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "roles/hardening/defaults/main.yml").write_text("a: 1\n")
+    assert generate.main([], root) == 2
+    assert "hardening/defaults/main.yml: hardening_firewall_holes can't be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("old", ["no marks", "<!-- generated: x -->\n<!-- end: x -->\n" * 2])
