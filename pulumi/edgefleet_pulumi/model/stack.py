@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints
 
 from edgefleet_pulumi.model.industry import Count, Strict
 
@@ -31,9 +31,6 @@ class StackConfig(Strict):
     )
     measured_qps_per_pod: Count | None = Field(default=None, description="from the smoke report of this hardware")
     images: dict[str, Digest] = Field(default={}, description="digest of each image; dev alone does without")
-
-    @model_validator(mode="after")
-    def _pinned(self) -> Self:
-        if self.environment != "dev" and not self.images:
-            raise ValueError(f"images: {self.environment} runs images by digest: add the digest of each image")
-        return self
+    references: dict[str, str] = Field(
+        default={}, description="another name for an image, such as in the site's own registry"
+    )

@@ -1,0 +1,9 @@
+"""What all systems share: the runtime classes are there, and Prometheus watches."""
+
+from __future__ import annotations
+
+from edgefleet_pulumi.site_platform import Platform
+
+platform = Platform()
+platform.runtime_classes()
+platform.monitoring()
