@@ -28,6 +28,7 @@ PACKAGES = {
     "procps": "raises limits that the hosts share with the machine",
     "gcc": "compiles what the lab builds itself of C: SQLite for the K3s double, the pause program",
     "libc6-dev": "needed by gcc",
+    "patchelf": "makes the hosts' engine without LLVM",
 }
 
 
