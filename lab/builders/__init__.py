@@ -22,7 +22,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import (
 )
 
 from lab import locks
-from lab.builders import catalogue, wasm
+from lab.builders import catalogue, engine, wasm
 from lab.builders.base import Builder, Prefetching, host_arch
 from lab.builders.containerd import Containerd
 from lab.builders.golang import Go
@@ -51,6 +51,7 @@ def fill(mirror_dir: Path, progress: Progress) -> None:
         wanted = [(release, _MAKERS[release.name](go, release)) for release in catalogue.releases(host_arch())]
         wanted += [(Release(own.name, own.version, own.arch, own.file), own) for own in wasm.builders(toolchain)]
         filler.have(wanted)
+        filler.entries += engine.have(filler.mirror, progress)
         filler.tell()
 
 

@@ -8,7 +8,7 @@ unchanged host costs one round trip, a check of the mirror none.
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -30,27 +30,47 @@ class MirrorAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         del tmp
         _, params = self.validate_argument_spec(self.arguments, required_if=self.required_if)
         try:
-            entry = None if params["state"] == "absent" else _verify(params)
+            release = self.release(params)
+            entry = release and Mirror(params["mirror"]).verify(release, params.get("allow_rebuilt", False))
         except MirrorError as error:
             return {**result, "failed": True, "msg": str(error)}
-        if params["state"] == "verified":
-            return {**result, "changed": False, "artifact": _provenance(params, entry)}
+        provenance = _provenance(release, entry) if release and entry else None
+        if params.get("state") == "verified":
+            return {**result, "changed": False, "artifact": provenance}
         try:
-            return {**result, **self._on_host(params, entry, task_vars or {})}
+            return {**result, **self._on_host(params, release, provenance, task_vars or {})}
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
-    def _on_host(self, params: dict[str, Any], entry: Entry | None, task_vars: dict[str, Any]) -> dict[str, Any]:
-        passed: dict[str, Any] = {"temporary": self._temporary_folder()}
-        if entry:
-            passed["artifact"] = _provenance(params, entry)
+    def release(self, params: dict[str, Any]) -> Release | None:
+        """What the task needs of the mirror, if anything."""
+        if params["state"] == "absent":
+            return None
+        names = ("name", "version", "arch", "file")
+        return Release(**{name: params[name] for name in names}, sha256=params["sha256"] or None)
+
+    def passed(self, params: dict[str, Any]) -> dict[str, Any]:
+        """What else the module is told."""
+        del params
+        return {}
+
+    def _on_host(
+        self,
+        params: dict[str, Any],
+        release: Release | None,
+        provenance: dict[str, Any] | None,
+        task_vars: dict[str, Any],
+    ) -> dict[str, Any]:
+        passed: dict[str, Any] = {"temporary": self._temporary_folder(), **self.passed(params)}
+        if provenance:
+            passed["artifact"] = provenance
         first = self._module(params, passed, task_vars)
-        if first.get("failed") or not first.pop("needs_file", False) or self._task.check_mode or entry is None:
+        if first.get("failed") or not first.pop("needs_file", False) or self._task.check_mode or release is None:
             return first
         try:
-            passed["source"] = self._carry(params)
+            passed["source"] = self._carry(Mirror(params["mirror"]).path(release))
         except AnsibleError as error:
-            name = f"{entry.name} {entry.version} {entry.arch}"
+            name = f"{release.name} {release.version} {release.arch}"
             reason = re.sub(r"\s+", " ", str(error)).strip()
             return {"failed": True, "msg": f"{name} could not be sent to the host: {reason}; nothing was changed"}
         second = self._module(params, passed, task_vars)
@@ -69,12 +89,12 @@ class MirrorAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         answer.pop("invocation", None)
         return answer
 
-    def _carry(self, params: dict[str, Any]) -> str:
+    def _carry(self, file: Path) -> str:
         shell = self._connection._shell
         if shell.tmpdir is None:
             self._make_tmp_path()
         target: str = shell.join_path(shell.tmpdir, "artifact")
-        self._transfer_file(str(Mirror(params["mirror"]).path(_release(params))), target)
+        self._transfer_file(str(file), target)
         self._fixup_perms2((shell.tmpdir, target))
         return target
 
@@ -86,28 +106,13 @@ class MirrorAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return str(PurePosixPath(f"~{user}", *rest)) if first == "~" and user else folder
 
 
-def _release(params: dict[str, Any]) -> Release:
-    return Release(
-        name=params["name"],
-        version=params["version"],
-        arch=params["arch"],
-        file=params["file"],
-        sha256=params["sha256"] or None,
-    )
-
-
-def _verify(params: dict[str, Any]) -> Entry:
-    return Mirror(params["mirror"]).verify(_release(params), allow_rebuilt=params["allow_rebuilt"])
-
-
-def _provenance(params: dict[str, Any], entry: Entry | None) -> dict[str, Any]:
-    assert entry is not None  # noqa: S101 - for the type checker: only state=absent has none
+def _provenance(release: Release, entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "version": entry.version,
         "arch": entry.arch,
         "sha256": entry.sha256,
-        "pinned_sha256": params["sha256"] or None,
+        "pinned_sha256": release.sha256,
         "source": entry.source,
         "rebuilt": entry.rebuilt,
         "size": entry.size,
