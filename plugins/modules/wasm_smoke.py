@@ -16,9 +16,10 @@ description:
   - Each measurement is interleaved with a native control that does the same without an engine.
 options:
   runtime:
-    description: The OCI runtime on the host.
+    description:
+      - The OCI runtime on the host. If not said it is the one that Wasm pods get, as the role
+        edgefleet.wasm.wasm_runtime has chosen it, else C(/usr/bin/crun).
     type: path
-    default: /usr/bin/crun
   cgroup_manager:
     description:
       - How the runtime makes cgroups. V(auto) does as pods do on such a host, V(systemd) where systemd has the unified
@@ -186,6 +187,7 @@ import os
 from datetime import UTC, datetime
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import identity
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.core import ARGUMENTS, SmokeSpec, smoke
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Payload
@@ -205,7 +207,7 @@ def main() -> None:
     try:
         spec = SmokeSpec(
             host=params["host"],
-            runtime=params["runtime"],
+            runtime=params["runtime"] or identity.runtime(),
             cgroup_manager=params["cgroup_manager"],
             samples=params["samples"],
             timeout=params["timeout"],

@@ -31,7 +31,7 @@ Samples = dict[str, dict[str, list[float]]]
 """Of each timed check by its id: the samples by side."""
 
 ARGUMENTS: dict[str, Any] = {
-    "runtime": {"type": "path", "default": "/usr/bin/crun"},
+    "runtime": {"type": "path"},
     "cgroup_manager": {"type": "str", "choices": ["auto", "systemd", "cgroupfs", "disabled"], "default": "auto"},
     "samples": {"type": "int", "default": 20},
     "timeout": {"type": "int", "default": 30},

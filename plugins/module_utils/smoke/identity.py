@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.artifact_records im
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import ENGINE
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import RunCommand
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts import Llvm
+from ansible_collections.edgefleet.wasm.plugins.module_utils.wasm_engine import CRUN, LIVE, read_state
 
 LIBRARY = "libwasmedge.so.0"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -46,6 +47,8 @@ class Engine:
     version: str | None
     sha256: str | None = None
     llvm: Llvm | None = None
+    choice: Mapping[str, str] = field(default_factory=dict)
+    """Which engine the host's operator wants, which one pods get, and why it is another; empty where nobody chose."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -55,6 +58,9 @@ class Engine:
             "sha256": self.sha256,
             "llvm": self.llvm.kind if self.llvm else None,
             "llvm_mapped_mib": round(self.llvm.mapped_mib, 1) if self.llvm else None,
+            "wanted": self.choice.get("wanted"),
+            "live": self.choice.get("live"),
+            "reason": self.choice.get("reason"),
         }
 
 
@@ -113,11 +119,16 @@ def steal_percent(before: tuple[int, int], after: tuple[int, int]) -> float:
     return round(100 * (after[0] - before[0]) / max(1, after[1] - before[1]), 1)
 
 
+def runtime() -> str:
+    """The runtime that Wasm pods get."""
+    return str(LIVE) if LIVE.exists() else CRUN
+
+
 def asked_engine(run: RunCommand, library: str = LIBRARY) -> Engine:
     """What the library says of itself, found as a program of the host would find it."""
     ended = run([sys.executable, "-c", _ASK_VERSION, library], timeout=20)
     version = ended.out.decode("ascii", "replace").strip()
-    return Engine(library=None, version=version if ended.rc == 0 and version else None)
+    return Engine(library=None, version=version if ended.rc == 0 and version else None, choice=read_state())
 
 
 def seen_engine(run: RunCommand, pid: int) -> Engine:
@@ -131,6 +142,7 @@ def seen_engine(run: RunCommand, pid: int) -> Engine:
         version=asked_engine(run, library).version,
         sha256=_sha256_of_mapped(pid, library, mapped[library].ranges[0]),
         llvm=llvm_of(mapped),
+        choice=read_state(),
     )
 
 
@@ -192,6 +204,9 @@ def warnings(versions: Mapping[str, str | None], engine: Engine, artifacts: Sequ
     number = re.match(r"(\d+)\.(\d+)\.(\d+)", engine.version or "")
     if number and tuple(map(int, number.groups())) < _ENGINE_FIXED:
         found.append(f"WasmEdge {engine.version}: CVE-2025-69261 is fixed in 0.15.1; run only modules that you trust")
+    if engine.choice.get("wanted") != engine.choice.get("live"):
+        wanted, live, reason = (engine.choice.get(key) for key in ("wanted", "live", "reason"))
+        found.append(f"Wasm pods get the engine {live}, wanted is {wanted}: {reason}")
     found += [
         f"{one.get('name')} {one.get('version')} is REBUILT, not the pinned release: {one.get('source')}"
         for one in artifacts

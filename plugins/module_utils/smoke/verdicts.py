@@ -98,7 +98,9 @@ def _slow_because(llvm: Llvm | None) -> tuple[str, str]:
             "no cause seen: the engine's libraries could not be looked at",
             "ldd libwasmedge.so.0 (does it need libLLVM?)",
         )
-    lean = "use an engine built without LLVM: running compiled modules does not need it"
+    lean = (
+        "running compiled modules does not need it: set wasm_runtime_engine: lean, or use an engine built without LLVM"
+    )
     if llvm.kind == "shared":
         return f"engine loads libLLVM ({llvm.mapped_mib:.0f} MiB mapped at each start)", lean
     if llvm.kind == "inside":

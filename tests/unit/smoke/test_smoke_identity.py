@@ -126,3 +126,13 @@ def test_rebuilt_artifacts_are_named_with_their_source() -> None:
     ]
     found = identity.warnings({}, Engine(None, None), artifacts)
     assert found == ["containerd 2.0.11 is REBUILT, not the pinned release: built from containerd/v2@v2.0.11"]
+
+
+def test_engine_that_is_not_the_wanted_one_is_a_warning() -> None:
+    choice = {"wanted": "lean", "live": "distro", "reason": "/usr/bin/crun has changed"}
+    engine = identity.Engine(None, "0.15.1", choice=choice)
+    assert identity.warnings({}, engine, []) == [
+        "Wasm pods get the engine distro, wanted is lean: /usr/bin/crun has changed"
+    ]
+    assert {key: engine.as_dict()[key] for key in choice} == choice
+    assert identity.warnings({}, identity.Engine(None, "0.15.1", choice={**choice, "live": "lean"}), []) == []
