@@ -45,7 +45,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 self._connection.reset()
                 answer = self._module({"state": "confirmed"}, task_vars)
             except AnsibleError as error:
-                said = str(error)
+                # The last line is ssh's own reason; before it stands what the host shows to everybody.
+                said = str(error).strip().splitlines()[-1].strip()
                 display.vv(f"no new connection yet: {said}")
                 time.sleep(_PAUSE_SECONDS)
                 continue
