@@ -29,6 +29,8 @@ CNI_PLUGINS = tuple(
         "meta/portmap",
     )
 )
+# Programs that go by more names than one.
+LINKS = {"crictl": "k3s-kube", "kubectl": "k3s-kube", "k3s-agent": "k3s-server"}
 PROGRAMS = ("./cmd/k3s-kube", "./cmd/k3s-server")
 TAGS = ("netgo", "osusergo", "providerless", "sqlite_omit_load_extension", "urfave_cli_no_docs", "grpcnotrace")
 COREDNS = "1.10.1"
@@ -96,8 +98,8 @@ class K3sDouble:
         self._build_kubernetes(sources, payload / "bin", workdir)
         self._build_cni(payload / "bin", workdir)
         containerd.build_programs(self.go, ("ctr",), payload / "bin", workdir / "ctr.log")
-        for client in ("crictl", "kubectl"):
-            (payload / "bin" / client).symlink_to("k3s-kube")
+        for name, program in LINKS.items():
+            (payload / "bin" / name).symlink_to(program)
         packed = sources / "cmd" / "k3s" / "payload" / "data.tar.zst"
         pack(self.go, sources, payload, packed, workdir)
         (packed.parent / "sha256").write_text(hashlib.sha256(packed.read_bytes()).hexdigest() + "\n", encoding="ascii")

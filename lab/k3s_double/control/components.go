@@ -29,7 +29,7 @@ func (o *Options) APIServer() []string {
 		"service-account-signing-key-file":   o.TLS("service.current.key"),
 		"service-account-key-file":           o.TLS("service.key"),
 		"service-cluster-ip-range":           strings.Join(o.ServiceCIDRs, ","),
-		"service-node-port-range":            o.NodePortRange,
+		"service-node-port-range":            o.NodePortRange.String(),
 		"advertise-address":                  o.AdvertiseAddress,
 		"bind-address":                       "127.0.0.1",
 		"secure-port":                        strconv.Itoa(APIServerPort),

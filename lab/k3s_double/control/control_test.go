@@ -9,13 +9,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"edgefleet.local/k3s_double/config"
+	"edgefleet.local/k3s_double/pki"
 )
 
 var testHost = Host{
 	Hostname: "Edge1",
-	Address:  func() (string, error) { return "192.0.2.7", nil },
+	Address:  func(string) (string, error) { return "192.0.2.7", nil },
+	NodeID:   func() (string, error) { return "0a1b2c3d", nil },
 	Exists:   func(string) bool { return false },
 }
 
@@ -65,6 +68,10 @@ func TestRefused(t *testing.T) {
 		"container-runtime-endpoint: ''":       "container-runtime-endpoint is not set",
 		"embedded-registry: true":              "--embedded-registry requires the embedded containerd",
 		"server: https://x:6443":               "server: joining another server is not in this double yet",
+		"with-node-id: true\nrootless: true":   "rootless: rootless mode is not in this double yet",
+		"flannel-backend: wireguard-native":    "flannel-backend: wireguard-native is not in this double yet",
+		"flannel-backend: calico":              "Cannot configure unknown flannel backend 'calico'",
+		"egress-selector-mode: tunnel":         `invalid egress-selector-mode "tunnel"`,
 		"cluster-init: true":                   "cluster-init: embedded etcd is not in this double yet",
 		"cluster-cidr: 10.42.0.0":              `invalid cluster-cidr "10.42.0.0"`,
 		"node-ip: edge1":                       `invalid node-ip "edge1"`,
@@ -80,7 +87,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	lost := testHost
-	lost.Address = func() (string, error) { return "", errors.New("no default routes") }
+	lost.Address = func(string) (string, error) { return "", errors.New("no default routes") }
 	if _, err := options(t, "", lost); err == nil || !strings.Contains(err.Error(), "set node-ip") {
 		t.Errorf("got %v", err)
 	}
@@ -157,20 +164,20 @@ func TestSettingsReachTheComponents(t *testing.T) {
 }
 
 func TestTokenFiles(t *testing.T) {
-	o := good(t, "data-dir: "+t.TempDir()+"\ntoken: K10abc::server:secret\n")
+	o := good(t, "data-dir: "+t.TempDir()+"\ntoken: K10::server:secret\n")
 	for _, folder := range []string{"server/tls", "server/cred"} {
 		if err := os.MkdirAll(o.Path(folder), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	ca := []byte("a certificate")
-	if err := os.WriteFile(o.TLS("server-ca.crt"), ca, 0o600); err != nil {
+	authority, err := pki.EnsureAuthority(o.TLS("server-ca"), "ca", time.Now())
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := o.ensureToken(); err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("K10%x::server:secret\n", sha256.Sum256(ca))
+	want := fmt.Sprintf("K10%x::server:secret\n", sha256.Sum256(authority.PEM))
 	for _, name := range []string{"token", "node-token", "agent-token"} {
 		if got, err := os.ReadFile(o.Path("server", name)); err != nil || string(got) != want {
 			t.Errorf("%s: got %q, %v, want %q", name, got, err, want)
@@ -187,10 +194,42 @@ func TestTokenFiles(t *testing.T) {
 	if err := unset.ensureToken(); err != nil {
 		t.Errorf("without one the old stays: %v", err)
 	}
+	apart := good(t, "data-dir: "+o.DataDir+"\nagent-token: theirs\n")
+	if err := apart.ensureToken(); err != nil {
+		t.Fatal(err)
+	}
+	want = fmt.Sprintf("K10%x::node:theirs\n", sha256.Sum256(authority.PEM))
+	if got, err := os.ReadFile(o.Path("server/agent-token")); err != nil || string(got) != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	passwd, err := os.ReadFile(o.Path("server/cred/passwd"))
+	if err != nil || string(passwd) != "theirs,node,node,k3s:agent\nsecret,server,server,k3s:server\n" {
+		t.Errorf("got %q, %v", passwd, err)
+	}
+}
+
+func TestTokenFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	o := good(t, "token: ignored\ntoken-file: "+file)
+	fileWait = 200 * time.Millisecond
+	if _, err := o.givenPassword("token"); err == nil || !strings.Contains(err.Error(), "token-file: open "+file) {
+		t.Errorf("got %v", err)
+	}
+	fileWait = 5 * time.Second
+	time.AfterFunc(100*time.Millisecond, func() { _ = os.WriteFile(file, []byte("secret\n"), 0o600) })
+	if got, err := o.givenPassword("token"); err != nil || got != "secret" {
+		t.Errorf("a file that comes later is waited for: got %q, %v", got, err)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.givenPassword("token"); err == nil || !strings.Contains(err.Error(), "is empty") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestMaskedArgs(t *testing.T) {
-	got := MaskedArgs([]string{"--token=s", "--node-label=a=b"}, []string{"-t", "s", "--debug"})
+	got := MaskedArgs("server", []string{"--token=s", "--node-label=a=b"}, []string{"-t", "s", "--debug"})
 	want := []string{"server", "--token", "********", "--node-label", "a=b", "-t", "********", "--debug"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)

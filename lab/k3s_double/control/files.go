@@ -2,12 +2,10 @@ package control
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/csv"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -18,26 +16,32 @@ import (
 	"time"
 
 	"edgefleet.local/k3s_double/config"
+	"edgefleet.local/k3s_double/encryption"
 	"edgefleet.local/k3s_double/pki"
+	"edgefleet.local/k3s_double/token"
 )
 
 const (
 	defaultKubeconfig = "/etc/rancher/k3s/k3s.yaml"
-	nodePassword      = "/etc/rancher/node/password"
+	nodeFolder        = "/etc/rancher/node"
+	// LocalStorage is the name by which the provisioner of local volumes is disabled.
+	LocalStorage = "local-storage"
 )
 
 // Prepare writes everything that the components read: folders, certificates, kubeconfigs, token, encryption key.
 func (o *Options) Prepare(now time.Time) error {
 	steps := []func() error{
-		o.makeFolders,
+		o.makeServerFolders,
 		func() error { return o.ensureCertificates(now) },
 		o.ensureToken,
 		o.writeKubeconfigs,
 		o.ensureEncryption,
 		o.copyToAgent,
 		o.writeCrictl,
-		func() error { return ensureSecret("/etc/rancher/node/password", 16) },
-		func() error { return ensureSecret(o.Path("server/cred/ipsec.psk"), 48) },
+		func() error {
+			_, err := ensureText(o.Path("server/cred/ipsec.psk"), 48, 0o600)
+			return err
+		},
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -47,36 +51,44 @@ func (o *Options) Prepare(now time.Time) error {
 	return nil
 }
 
-func (o *Options) makeFolders() error {
-	for _, folder := range []struct {
-		path string
-		mode os.FileMode
-	}{
-		{"/etc/rancher/k3s", 0o755}, {filepath.Dir(nodePassword), 0o755}, {o.DataDir, 0o755},
+type folder struct {
+	path string
+	mode os.FileMode
+}
+
+func (o *Options) makeServerFolders() error {
+	return makeFolders([]folder{
+		{"/etc/rancher/k3s", 0o755}, {o.DataDir, 0o755},
 		{o.Path("server"), 0o700}, {o.Path("server/tls"), 0o700}, {o.Path("server/tls/temporary-certs"), 0o700},
 		{o.Path("server/cred"), 0o700}, {o.Path("server/etc"), 0o700}, {o.Path("server/db"), 0o700},
 		{o.Path("server/manifests"), 0o700}, {o.Path("server/static"), 0o700},
-		{o.Path("agent"), 0o700}, {o.Path("agent/etc"), 0o755}, {o.Path("agent/etc/cni/net.d"), 0o755},
+		{o.Path("agent"), 0o700}, {o.Path("agent/etc"), 0o755},
 		{o.Path("agent/pod-manifests"), 0o755}, {o.Path("agent/images"), 0o755},
-	} {
-		if err := os.MkdirAll(folder.path, folder.mode); err != nil {
+	})
+}
+
+func makeFolders(folders []folder) error {
+	for _, one := range folders {
+		if err := os.MkdirAll(one.path, one.mode); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-type authorities struct{ client, server, requestHeader *pki.Authority }
+// Authorities are the three of a cluster.
+type Authorities struct{ Client, Server, RequestHeader *pki.Authority }
 
-func (o *Options) authorities(now time.Time) (all authorities, err error) {
+// Authorities loads them, or makes them.
+func (o *Options) Authorities(now time.Time) (all Authorities, err error) {
 	for _, one := range []struct {
 		authority **pki.Authority
 		file      string
 		name      string
 	}{
-		{&all.client, "client-ca", "k3s-client-ca"},
-		{&all.server, "server-ca", "k3s-server-ca"},
-		{&all.requestHeader, "request-header-ca", "k3s-request-header-ca"},
+		{&all.Client, "client-ca", "k3s-client-ca"},
+		{&all.Server, "server-ca", "k3s-server-ca"},
+		{&all.RequestHeader, "request-header-ca", "k3s-request-header-ca"},
 	} {
 		if *one.authority, err = pki.EnsureAuthority(o.TLS(one.file), one.name, now); err != nil {
 			return all, err
@@ -86,7 +98,7 @@ func (o *Options) authorities(now time.Time) (all authorities, err error) {
 }
 
 func (o *Options) ensureCertificates(now time.Time) error {
-	all, err := o.authorities(now)
+	all, err := o.Authorities(now)
 	if err != nil {
 		return err
 	}
@@ -102,18 +114,18 @@ func (o *Options) ensureCertificates(now time.Time) error {
 		file      string
 		leaf      pki.Leaf
 	}{
-		{all.client, "client-admin", client("system:admin", masters)},
-		{all.client, "client-supervisor", client("system:k3s-supervisor", masters)},
-		{all.client, "client-controller", client("system:kube-controller-manager", nil)},
-		{all.client, "client-scheduler", client("system:kube-scheduler", nil)},
-		{all.client, "client-kube-apiserver", client("system:apiserver", masters)},
-		{all.client, "client-kube-proxy", client("system:kube-proxy", nil)},
-		{all.client, "client-k3s-controller", client("system:k3s-controller", nil)},
-		{all.client, "client-k3s-cloud-controller", client("k3s-cloud-controller-manager", nil)},
-		{all.client, "client-kubelet", client("system:node:"+o.NodeName, []string{"system:nodes"})},
-		{all.requestHeader, "client-auth-proxy", client("system:auth-proxy", nil)},
-		{all.server, "serving-kube-apiserver", serving("kube-apiserver", apiNames)},
-		{all.server, "serving-kubelet", serving(o.NodeName, kubeletNames)},
+		{all.Client, "client-admin", client("system:admin", masters)},
+		{all.Client, "client-supervisor", client("system:k3s-supervisor", masters)},
+		{all.Client, "client-controller", client("system:kube-controller-manager", nil)},
+		{all.Client, "client-scheduler", client("system:kube-scheduler", nil)},
+		{all.Client, "client-kube-apiserver", client("system:apiserver", masters)},
+		{all.Client, "client-kube-proxy", client("system:kube-proxy", nil)},
+		{all.Client, "client-k3s-controller", client("system:k3s-controller", nil)},
+		{all.Client, "client-k3s-cloud-controller", client("k3s-cloud-controller-manager", nil)},
+		{all.Client, "client-kubelet", client("system:node:"+o.NodeName, []string{"system:nodes"})},
+		{all.RequestHeader, "client-auth-proxy", client("system:auth-proxy", nil)},
+		{all.Server, "serving-kube-apiserver", serving("kube-apiserver", apiNames)},
+		{all.Server, "serving-kubelet", serving(o.NodeName, kubeletNames)},
 	} {
 		if _, err := leaf.authority.EnsureLeaf(o.TLS(leaf.file), leaf.leaf, now); err != nil {
 			return err
@@ -144,7 +156,7 @@ func (o *Options) ensureServiceKey() error {
 // ensureToken writes server/token, with the hash of the server's authority, and the links to it. A password that differs
 // from the one of the first start is refused, as K3s can't read its datastore's bootstrap data with another.
 func (o *Options) ensureToken() error {
-	given, err := o.givenPassword()
+	given, err := o.givenPassword("token")
 	if err != nil {
 		return err
 	}
@@ -162,7 +174,11 @@ func (o *Options) ensureToken() error {
 			return err
 		}
 	}
-	lines := fmt.Sprintf("%s,node,node,k3s:agent\n%s,server,server,k3s:server\n", password, password)
+	ofAgents, err := o.givenPassword("agent-token")
+	if err != nil {
+		return err
+	}
+	lines := fmt.Sprintf("%s,node,node,k3s:agent\n%s,server,server,k3s:server\n", firstOf(ofAgents, password), password)
 	if err := pki.WriteFile(passwd, []byte(lines), 0o600); err != nil {
 		return err
 	}
@@ -170,39 +186,46 @@ func (o *Options) ensureToken() error {
 	if err != nil {
 		return err
 	}
-	token := fmt.Sprintf("K10%x::server:%s\n", sha256.Sum256(ca), password)
-	if err := pki.WriteFile(o.Path("server/token"), []byte(token), 0o600); err != nil {
+	if err := writeToken(o.Path("server/token"), ca, "server", password); err != nil {
 		return err
 	}
-	for _, link := range []string{"node-token", "agent-token"} {
-		if err := ensureLink(o.Path("server/token"), o.Path("server", link)); err != nil {
-			return err
-		}
+	if err := ensureLink(o.Path("server/token"), o.Path("server/node-token")); err != nil {
+		return err
 	}
-	return nil
+	if ofAgents == "" {
+		return ensureLink(o.Path("server/token"), o.Path("server/agent-token"))
+	}
+	return writeToken(o.Path("server/agent-token"), ca, "node", ofAgents)
 }
 
-// givenPassword is the configured one; token-file beats token.
-func (o *Options) givenPassword() (string, error) {
-	token := o.settings.String("token")
-	if path := o.settings.String("token-file"); path != "" {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return "", fmt.Errorf("token-file: %w", err)
+func writeToken(path string, ca []byte, user, password string) error {
+	full, err := token.Format(ca, user, password)
+	if err != nil {
+		return err
+	}
+	return pki.WriteFile(path, []byte(full+"\n"), 0o600)
+}
+
+// givenPassword is the configured one of `token` or `agent-token`; the file beats the text.
+func (o *Options) givenPassword(key string) (string, error) {
+	text := o.settings.String(key)
+	if path := o.settings.String(key + "-file"); path != "" {
+		var err error
+		if text, err = readAwaited(key+"-file", path); err != nil {
+			return "", err
 		}
-		if token = strings.TrimSpace(string(text)); token == "" {
-			return "", fmt.Errorf("token-file: %s is empty", path)
+		if text == "" {
+			return "", fmt.Errorf("%s-file: %s is empty", key, path)
 		}
 	}
-	if strings.HasPrefix(token, "K10") {
-		_, credentials, ok := strings.Cut(token, "::")
-		_, password, hasUser := strings.Cut(credentials, ":")
-		if !ok || !hasUser || password == "" {
-			return "", errors.New("invalid token: K10<hash>::<user>:<password> is the full form")
-		}
-		return password, nil
+	if text == "" {
+		return "", nil
 	}
-	return token, nil
+	parsed, err := token.Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", key, err)
+	}
+	return parsed.Password, nil
 }
 
 func oldPassword(passwd string) (string, error) {
@@ -230,7 +253,7 @@ func (o *Options) writeKubeconfigs() error {
 	supervisor := fmt.Sprintf("https://127.0.0.1:%d", o.Port)
 	ca := o.TLS("server-ca.crt")
 	agentCA := o.Path("agent/server-ca.crt")
-	for _, one := range []struct{ path, server, ca, pair string }{
+	err := o.writeComponentKubeconfigs([]kubeconfigFile{
 		{"server/cred/admin.kubeconfig", api, ca, o.TLS("client-admin")},
 		{"server/cred/supervisor.kubeconfig", supervisor, ca, o.TLS("client-supervisor")},
 		{"server/cred/controller.kubeconfig", api, ca, o.TLS("client-controller")},
@@ -240,7 +263,17 @@ func (o *Options) writeKubeconfigs() error {
 		{"agent/kubelet.kubeconfig", api, agentCA, o.Path("agent/client-kubelet")},
 		{"agent/kubeproxy.kubeconfig", api, agentCA, o.Path("agent/client-kube-proxy")},
 		{"agent/k3scontroller.kubeconfig", api, agentCA, o.Path("agent/client-k3s-controller")},
-	} {
+	})
+	if err != nil {
+		return err
+	}
+	return o.writeAdminKubeconfig()
+}
+
+type kubeconfigFile struct{ path, server, ca, pair string }
+
+func (o *Options) writeComponentKubeconfigs(files []kubeconfigFile) error {
+	for _, one := range files {
 		text := kubeconfig("local", "user", "Default", one.server,
 			"certificate-authority: "+one.ca,
 			"client-certificate: "+one.pair+".crt", "client-key: "+one.pair+".key")
@@ -248,7 +281,7 @@ func (o *Options) writeKubeconfigs() error {
 			return err
 		}
 	}
-	return o.writeAdminKubeconfig()
+	return nil
 }
 
 // writeAdminKubeconfig is for people: everything is inside. With another path the default one becomes a link to it.
@@ -324,31 +357,16 @@ preferences: {}
 `, cluster, account, context, server, authority, certificate, key)
 }
 
-// ensureEncryption makes the key for secrets once.
+// Encryption are the files about the key for secrets.
+func (o *Options) Encryption() encryption.Files {
+	return encryption.Files{Config: o.EncryptionConfig(), State: o.Path("server/cred/encryption-state.json")}
+}
+
 func (o *Options) ensureEncryption() error {
-	if !o.SecretsEncryption || exists(o.EncryptionConfig()) {
+	if !o.SecretsEncryption {
 		return nil
 	}
-	key := make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		return err
-	}
-	type object = map[string]any
-	content, err := json.Marshal(object{
-		"kind": "EncryptionConfiguration", "apiVersion": "apiserver.config.k8s.io/v1",
-		"resources": []object{{"resources": []string{"secrets"}, "providers": []object{
-			{"aescbc": object{"keys": []object{{"name": "aescbckey", "secret": base64.StdEncoding.EncodeToString(key)}}}},
-			{"identity": object{}},
-		}}},
-	})
-	if err != nil {
-		return err
-	}
-	if err := pki.WriteFile(o.EncryptionConfig(), content, 0o600); err != nil {
-		return err
-	}
-	state := fmt.Sprintf("start-%x", sha256.Sum256(content))
-	return pki.WriteFile(o.Path("server/cred/encryption-state.json"), []byte(strconv.Quote(state)), 0o600)
+	return o.Encryption().Ensure()
 }
 
 // copyToAgent gives the node its own copies, as an agent would get them from its server.
@@ -374,12 +392,12 @@ func (o *Options) writeCrictl() error {
 }
 
 // MaskedArgs is the command line and file as K3s shows them on the node, secrets left out.
-func MaskedArgs(fromFile, args []string) []string {
+func MaskedArgs(command string, fromFile, args []string) []string {
 	secret := map[string]bool{
 		"token": true, "t": true, "agent-token": true, "datastore-endpoint": true, "etcd-s3-access-key": true,
 		"etcd-s3-secret-key": true, "vpn-auth": true,
 	}
-	masked := []string{"server"}
+	masked := []string{command}
 	hideNext := false
 	for _, arg := range append(append([]string(nil), fromFile...), args...) {
 		name, value, joined := strings.Cut(arg, "=")
@@ -401,17 +419,6 @@ func MaskedArgs(fromFile, args []string) []string {
 // FileArgs are the flags that the configuration file stands for.
 func FileArgs(args []string, env func(string) (string, bool)) ([]string, error) {
 	return config.FileArgs(config.FilePath(args, env))
-}
-
-func ensureSecret(path string, bytes int) error {
-	if exists(path) {
-		return nil
-	}
-	text, err := randomHex(bytes)
-	if err != nil {
-		return err
-	}
-	return pki.WriteFile(path, []byte(text+"\n"), 0o600)
 }
 
 func randomHex(bytes int) (string, error) {
@@ -437,6 +444,8 @@ func ensureLink(target, link string) error {
 	}
 	return os.Symlink(target, link)
 }
+
+func trimmed(text []byte) string { return strings.TrimSpace(string(text)) }
 
 func exists(path string) bool {
 	_, err := os.Stat(path)

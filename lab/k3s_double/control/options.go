@@ -1,5 +1,5 @@
-// Package control turns the settings of `k3s server` into what the server does: folders, certificates, and the arguments
-// of each component.
+// Package control turns the settings of `k3s server` and `k3s agent` into what they do: folders, certificates, and the
+// arguments of each component.
 package control
 
 import (
@@ -9,14 +9,15 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"edgefleet.local/k3s_double/config"
+	"edgefleet.local/k3s_double/supervisor"
 )
 
-// Options are the settings, checked and completed.
+// Options are the settings, checked and completed. What an agent learns from its server is empty until it has joined.
 type Options struct {
+	Role        config.Role
 	DataDir     string
 	NodeName    string
 	NodeIPs     []string
@@ -26,7 +27,7 @@ type Options struct {
 
 	ClusterCIDRs, ServiceCIDRs, ClusterDNS []string
 	ClusterDomain                          string
-	NodePortRange                          string
+	NodePortRange                          supervisor.PortRange
 
 	BindAddress      string
 	Port             int
@@ -41,14 +42,23 @@ type Options struct {
 	CredentialBin, CredentialConf  string
 	ProtectKernelDefaults          bool
 
-	Disable           map[string]bool
-	CloudController   bool
-	KubeProxy         bool
-	Network           bool // the double lays out pod networking itself
-	SecretsEncryption bool
-	Debug             bool
-	Verbosity         int
-	VModule           string
+	FlannelBackend, FlannelIface, FlannelConf, FlannelCNIConf string
+
+	// An agent's way to its server.
+	ServerURL        string
+	LoadBalancer     bool
+	LoadBalancerPort int
+
+	Disable            map[string]bool
+	CloudController    bool
+	KubeProxy          bool
+	NetworkPolicy      bool
+	EgressSelectorMode string
+	SecretsEncryption  bool
+	LocalStoragePath   string
+	Debug              bool
+	Verbosity          int
+	VModule            string
 
 	APIServerArgs, ControllerManagerArgs, SchedulerArgs, KubeletArgs, KubeProxyArgs []string
 
@@ -58,15 +68,16 @@ type Options struct {
 // Host is what the server finds out about the machine.
 type Host struct {
 	Hostname string
-	// Address is the one on the interface with the default route; asked for only without node-ip.
-	Address func() (string, error)
+	// Address is the one on an interface, or on that with the default route; asked for only without node-ip.
+	Address func(iface string) (string, error)
+	// NodeID is what with-node-id adds to the name; kept on the machine.
+	NodeID func() (string, error)
 	// Exists says whether a path is there.
 	Exists func(string) bool
 }
 
 // Things that real K3s does and the double can't: refused, as ignoring them would give another cluster than asked for.
 var refused = map[string]string{
-	"server":                     "joining another server",
 	"cluster-init":               "embedded etcd",
 	"cluster-reset":              "embedded etcd",
 	"cluster-reset-restore-path": "embedded etcd",
@@ -80,7 +91,6 @@ var refused = map[string]string{
 	"docker":                     "cri-dockerd",
 	"vpn-auth":                   "a VPN",
 	"vpn-auth-file":              "a VPN",
-	"with-node-id":               "node names with an id",
 	"kine-tls":                   "kine over TLS",
 }
 
@@ -88,77 +98,110 @@ var refused = map[string]string{
 var acting = []string{
 	"config", "debug", "v", "vmodule", "bind-address", "https-listen-port", "advertise-address", "advertise-port",
 	"tls-san", "data-dir", "cluster-cidr", "service-cidr", "service-node-port-range", "cluster-dns", "cluster-domain",
-	"flannel-backend", "write-kubeconfig", "write-kubeconfig-mode", "write-kubeconfig-group", "token", "token-file",
+	"flannel-backend", "flannel-iface", "flannel-conf", "flannel-cni-conf", "write-kubeconfig", "write-kubeconfig-mode",
+	"write-kubeconfig-group", "token", "token-file", "agent-token", "agent-token-file", "server",
 	"kube-apiserver-arg", "kube-controller-manager-arg", "kube-controller-arg", "kube-scheduler-arg", "disable",
 	"disable-cloud-controller", "disable-kube-proxy", "disable-network-policy", "disable-helm-controller",
-	"embedded-registry", "node-name", "node-label", "node-taint", "image-credential-provider-bin-dir",
+	"embedded-registry", "node-name", "with-node-id", "node-label", "node-taint", "image-credential-provider-bin-dir",
 	"image-credential-provider-config", "container-runtime-endpoint", "image-service-endpoint", "node-ip",
 	"node-external-ip", "resolv-conf", "kubelet-arg", "kube-proxy-arg", "protect-kernel-defaults", "secrets-encryption",
+	"default-local-storage-path", "lb-server-port", "disable-apiserver-lb",
 	// Without effect in K3s itself when the container runtime is external.
 	"pause-image", "snapshotter", "default-runtime", "selinux", "disable-default-registry-endpoint",
 	"airgap-extra-registry", "private-registry", "prefer-bundled-bin",
 }
 
-// NewOptions checks the settings and completes them from the host.
+var egressModes = []string{"agent", "cluster", "pod", "disabled"}
+
+// NewOptions checks a server's settings and completes them from the host.
 func NewOptions(s config.Settings, host Host) (*Options, error) {
-	for key, what := range refused {
-		if value := s.String(key); s.IsSet(key) && value != "" && value != "false" {
-			return nil, fmt.Errorf("%s: %s is not in this double yet", key, what)
-		}
+	if s.String("server") != "" {
+		return nil, fmt.Errorf("server: joining another server is not in this double yet")
 	}
-	o := &Options{
-		DataDir:  s.String("data-dir"),
-		NodeName: strings.ToLower(firstOf(s.String("node-name"), host.Hostname)),
-		Labels:   s.List("node-label"), Taints: s.List("node-taint"),
-		NodeIPs: s.Split("node-ip"), ExternalIPs: s.Split("node-external-ip"),
-		ClusterCIDRs: s.Split("cluster-cidr"), ServiceCIDRs: s.Split("service-cidr"), ClusterDNS: s.Split("cluster-dns"),
-		ClusterDomain: s.String("cluster-domain"), NodePortRange: s.String("service-node-port-range"),
-		BindAddress: s.String("bind-address"), Port: s.Int("https-listen-port"),
-		AdvertiseAddress: s.String("advertise-address"), AdvertisePort: s.Int("advertise-port"),
-		Kubeconfig: s.String("write-kubeconfig"), KubeconfigMode: s.String("write-kubeconfig-mode"),
-		KubeconfigGroup: s.String("write-kubeconfig-group"),
-		RuntimeEndpoint: s.String("container-runtime-endpoint"), ImageEndpoint: s.String("image-service-endpoint"),
-		ResolvConf:            s.String("resolv-conf"),
-		CredentialBin:         s.String("image-credential-provider-bin-dir"),
-		CredentialConf:        s.String("image-credential-provider-config"),
-		ProtectKernelDefaults: s.Bool("protect-kernel-defaults"),
-		CloudController:       !s.Bool("disable-cloud-controller"), KubeProxy: !s.Bool("disable-kube-proxy"),
-		Network:           s.String("flannel-backend") != "none",
-		SecretsEncryption: s.Bool("secrets-encryption"),
-		Debug:             s.Bool("debug"), Verbosity: s.Int("v"), VModule: s.String("vmodule"),
-		APIServerArgs:         s.List("kube-apiserver-arg"),
-		ControllerManagerArgs: append(slices.Clone(s.List("kube-controller-manager-arg")), s.List("kube-controller-arg")...),
-		SchedulerArgs:         s.List("kube-scheduler-arg"), KubeletArgs: s.List("kubelet-arg"),
-		KubeProxyArgs: s.List("kube-proxy-arg"),
-		Disable:       map[string]bool{}, settings: s,
+	o, err := nodeOptions(config.Server, s, host)
+	if err != nil {
+		return nil, err
 	}
+	o.ClusterCIDRs, o.ServiceCIDRs, o.ClusterDNS = s.Split("cluster-cidr"), s.Split("service-cidr"), s.Split("cluster-dns")
+	o.ClusterDomain, o.Port = s.String("cluster-domain"), s.Int("https-listen-port")
+	o.AdvertiseAddress, o.AdvertisePort = s.String("advertise-address"), s.Int("advertise-port")
+	o.Kubeconfig, o.KubeconfigMode = s.String("write-kubeconfig"), s.String("write-kubeconfig-mode")
+	o.KubeconfigGroup = s.String("write-kubeconfig-group")
+	o.CloudController, o.KubeProxy = !s.Bool("disable-cloud-controller"), !s.Bool("disable-kube-proxy")
+	o.NetworkPolicy, o.SecretsEncryption = !s.Bool("disable-network-policy"), s.Bool("secrets-encryption")
+	o.FlannelBackend, o.EgressSelectorMode = s.String("flannel-backend"), s.String("egress-selector-mode")
+	o.APIServerArgs, o.SchedulerArgs = s.List("kube-apiserver-arg"), s.List("kube-scheduler-arg")
+	o.ControllerManagerArgs = append(slices.Clone(s.List("kube-controller-manager-arg")), s.List("kube-controller-arg")...)
+	o.LocalStoragePath = firstOf(s.String("default-local-storage-path"), o.Path("storage"))
 	for _, name := range s.Split("disable") {
 		o.Disable[name] = true
 	}
 	if !o.CloudController {
 		o.Disable["ccm"] = true
 	}
-	if err := o.checkRuntime(s); err != nil {
+	if s.Bool("embedded-registry") {
+		return nil, fmt.Errorf("invalid flag use; --embedded-registry requires the embedded containerd, " +
+			"container-runtime-endpoint names another")
+	}
+	if !slices.Contains(egressModes, o.EgressSelectorMode) {
+		return nil, fmt.Errorf("invalid egress-selector-mode %q: want one of %s", o.EgressSelectorMode, strings.Join(egressModes, ", "))
+	}
+	if o.NodePortRange, err = supervisor.NewPortRange(s.String("service-node-port-range")); err != nil {
 		return nil, err
 	}
-	if err := o.completeAddresses(host); err != nil {
+	if err := o.checkNetwork(); err != nil {
+		return nil, err
+	}
+	if err := o.completeAddresses(); err != nil {
 		return nil, err
 	}
 	o.SANs = append(s.Split("tls-san"), append([]string{"127.0.0.1", "::1", "localhost", o.NodeName, o.AdvertiseAddress}, o.NodeIPs...)...)
-	if _, _, err := portRange(o.NodePortRange); err != nil {
-		return nil, err
-	}
 	return o, nil
 }
 
-func (o *Options) checkRuntime(s config.Settings) error {
+// nodeOptions are those that server and agent have in common.
+func nodeOptions(role config.Role, s config.Settings, host Host) (*Options, error) {
+	for key, what := range refused {
+		if value := s.String(key); s.IsSet(key) && value != "" && value != "false" {
+			return nil, fmt.Errorf("%s: %s is not in this double yet", key, what)
+		}
+	}
+	o := &Options{
+		Role:     role,
+		DataDir:  s.String("data-dir"),
+		NodeName: strings.ToLower(firstOf(s.String("node-name"), host.Hostname)),
+		Labels:   s.List("node-label"), Taints: s.List("node-taint"),
+		NodeIPs: s.Split("node-ip"), ExternalIPs: s.Split("node-external-ip"),
+		BindAddress:     s.String("bind-address"),
+		RuntimeEndpoint: s.String("container-runtime-endpoint"), ImageEndpoint: s.String("image-service-endpoint"),
+		ResolvConf:            s.String("resolv-conf"),
+		CredentialBin:         s.String("image-credential-provider-bin-dir"),
+		CredentialConf:        s.String("image-credential-provider-config"),
+		ProtectKernelDefaults: s.Bool("protect-kernel-defaults"),
+		FlannelIface:          s.String("flannel-iface"), FlannelConf: s.String("flannel-conf"),
+		FlannelCNIConf:   s.String("flannel-cni-conf"),
+		LoadBalancerPort: s.Int("lb-server-port"),
+		Debug:            s.Bool("debug"), Verbosity: s.Int("v"), VModule: s.String("vmodule"),
+		KubeletArgs: s.List("kubelet-arg"), KubeProxyArgs: s.List("kube-proxy-arg"),
+		Disable: map[string]bool{}, settings: s,
+	}
+	if s.Bool("with-node-id") {
+		id, err := host.NodeID()
+		if err != nil {
+			return nil, err
+		}
+		o.NodeName += "-" + id
+	}
+	if err := o.checkRuntime(); err != nil {
+		return nil, err
+	}
+	return o, o.findAddress(host)
+}
+
+func (o *Options) checkRuntime() error {
 	if o.RuntimeEndpoint == "" {
 		return fmt.Errorf("container-runtime-endpoint is not set: this double carries no containerd of its own; " +
 			"name the socket of the host's, such as /run/containerd/containerd.sock")
-	}
-	if s.Bool("embedded-registry") {
-		return fmt.Errorf("invalid flag use; --embedded-registry requires the embedded containerd, " +
-			"container-runtime-endpoint names another")
 	}
 	if o.ImageEndpoint == "" {
 		o.ImageEndpoint = o.RuntimeEndpoint
@@ -166,14 +209,31 @@ func (o *Options) checkRuntime(s config.Settings) error {
 	return nil
 }
 
-func (o *Options) completeAddresses(host Host) error {
-	if len(o.NodeIPs) == 0 {
-		address, err := host.Address()
-		if err != nil {
-			return fmt.Errorf("no address for this node: %w; set node-ip", err)
-		}
-		o.NodeIPs = []string{address}
+func (o *Options) findAddress(host Host) error {
+	if len(o.NodeIPs) > 0 {
+		return nil
 	}
+	address, err := host.Address(o.FlannelIface)
+	if err != nil {
+		return fmt.Errorf("no address for this node: %w; set node-ip", err)
+	}
+	o.NodeIPs = []string{address}
+	return nil
+}
+
+// checkNetwork: K3s finds out a little later, when the node starts.
+func (o *Options) checkNetwork() error {
+	switch o.FlannelBackend {
+	case "none", "vxlan", "host-gw":
+		return nil
+	case "wireguard-native", "tailscale":
+		return fmt.Errorf("flannel-backend: %s is not in this double yet; it has vxlan, host-gw and none", o.FlannelBackend)
+	}
+	return fmt.Errorf("Cannot configure unknown flannel backend '%s'", o.FlannelBackend)
+}
+
+// checkFamilies says of node-ip, cluster-cidr and the like which are IPv4, and refuses what is no address.
+func (o *Options) checkFamilies() (map[string][]bool, error) {
 	families := map[string][]bool{}
 	for key, texts := range map[string][]string{
 		"node-ip": o.NodeIPs, "cluster-cidr": o.ClusterCIDRs, "service-cidr": o.ServiceCIDRs, "cluster-dns": o.ClusterDNS,
@@ -181,19 +241,27 @@ func (o *Options) completeAddresses(host Host) error {
 		for _, text := range texts {
 			four, err := isIPv4(text, strings.HasSuffix(key, "-cidr"))
 			if err != nil {
-				return fmt.Errorf("invalid %s %q: %w", key, text, err)
+				return nil, fmt.Errorf("invalid %s %q: %w", key, text, err)
 			}
 			families[key] = append(families[key], four)
 		}
 	}
 	for _, key := range []string{"cluster-cidr", "service-cidr"} {
 		if len(families[key]) == 0 {
-			return fmt.Errorf("%s is empty", key)
+			return nil, fmt.Errorf("%s is empty", key)
 		}
 	}
 	if families["cluster-cidr"][0] != families["service-cidr"][0] || families["node-ip"][0] != families["cluster-cidr"][0] {
-		return fmt.Errorf("cluster-cidr %s, service-cidr %s and node-ip %s must be of one address family",
+		return nil, fmt.Errorf("cluster-cidr %s, service-cidr %s and node-ip %s must be of one address family",
 			o.ClusterCIDRs[0], o.ServiceCIDRs[0], o.NodeIPs[0])
+	}
+	return families, nil
+}
+
+func (o *Options) completeAddresses() error {
+	families, err := o.checkFamilies()
+	if err != nil {
+		return err
 	}
 	if len(o.ClusterDNS) == 0 {
 		address, err := nth(o.ServiceCIDRs[0], 10)
@@ -233,16 +301,6 @@ func nth(cidr string, n uint32) (string, error) {
 		return "", fmt.Errorf("%s has no address number %d", cidr, n)
 	}
 	return ip.String(), nil
-}
-
-func portRange(text string) (low, high int, err error) {
-	first, last, ok := strings.Cut(text, "-")
-	low, errLow := strconv.Atoi(first)
-	high, errHigh := strconv.Atoi(last)
-	if !ok || errLow != nil || errHigh != nil || low < 1 || high > 65535 || low > high {
-		return 0, 0, fmt.Errorf("invalid service-node-port-range %q: want two ports, such as 30000-32767", text)
-	}
-	return low, high, nil
 }
 
 // APIServiceIP is where pods find the API.

@@ -14,13 +14,15 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"edgefleet.local/k3s_double/status"
+	"edgefleet.local/k3s_double/supervisor"
 )
 
 // Files are what the gate reads.
 type Files struct {
 	ServerCert, ServerKey string // shown to callers
 	ServerCA              string // served at /cacerts; also trusts the API server
-	ClientCA              string // signs callers
 	ProxyCert, ProxyKey   string // shows the API server that the headers below come from here
 }
 
@@ -28,7 +30,7 @@ const remoteHeaders = "X-Remote-"
 
 // New makes the server. The API server checks tokens itself; of callers with a client certificate the gate checks the
 // certificate and passes on name and groups.
-func New(address string, api *url.URL, files Files, errors *log.Logger) (*http.Server, error) {
+func New(address string, api *url.URL, files Files, own *supervisor.Server, errors *log.Logger) (*http.Server, error) {
 	certificate, err := tls.LoadX509KeyPair(files.ServerCert, files.ServerKey)
 	if err != nil {
 		return nil, err
@@ -37,13 +39,13 @@ func New(address string, api *url.URL, files Files, errors *log.Logger) (*http.S
 	if err != nil {
 		return nil, err
 	}
-	callers, _, err := pool(files.ClientCA)
+	serverCA, err := os.ReadFile(files.ServerCA)
 	if err != nil {
 		return nil, err
 	}
-	servers, serverCA, err := pool(files.ServerCA)
-	if err != nil {
-		return nil, err
+	servers := x509.NewCertPool()
+	if !servers.AppendCertsFromPEM(serverCA) {
+		return nil, fmt.Errorf("%s holds no certificate", files.ServerCA)
 	}
 	quiet := log.New(&handshakeFilter{errors.Writer()}, "", 0)
 	anonymous := proxy(api, &tls.Config{RootCAs: servers}, quiet)
@@ -58,12 +60,9 @@ func New(address string, api *url.URL, files Files, errors *log.Logger) (*http.S
 		w.Header().Set("Content-Type", "text/plain")
 		_, _ = io.WriteString(w, "pong")
 	})
-	mux.HandleFunc("/v1-k3s/", func(w http.ResponseWriter, _ *http.Request) {
-		status(w, http.StatusNotImplemented, "NotImplemented", "lab double: agents can't join yet")
-	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	apiServer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		dropHeaders(r.Header)
-		if caller := verified(r, callers); caller != nil {
+		if caller := supervisor.Verified(r, own.ClientCAs); caller != nil {
 			r.Header.Set(remoteHeaders+"User", caller.Subject.CommonName)
 			r.Header[remoteHeaders+"Group"] = caller.Subject.Organization
 			known.ServeHTTP(w, r)
@@ -71,6 +70,8 @@ func New(address string, api *url.URL, files Files, errors *log.Logger) (*http.S
 		}
 		anonymous.ServeHTTP(w, r)
 	})
+	mux.Handle("/v1-k3s/", own.Handler(apiServer))
+	mux.Handle("/", apiServer)
 	return &http.Server{
 		Addr: address, Handler: mux, ReadHeaderTimeout: 30 * time.Second, ErrorLog: quiet,
 		TLSConfig: &tls.Config{
@@ -78,18 +79,6 @@ func New(address string, api *url.URL, files Files, errors *log.Logger) (*http.S
 			Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12,
 		},
 	}, nil
-}
-
-func pool(file string) (*x509.CertPool, []byte, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	certificates := x509.NewCertPool()
-	if !certificates.AppendCertsFromPEM(text) {
-		return nil, nil, fmt.Errorf("%s holds no certificate", file)
-	}
-	return certificates, text, nil
 }
 
 // proxy speaks HTTP/1.1 to the API server, as HTTP/2 knows no upgrade, which exec, attach and port-forward need.
@@ -107,28 +96,9 @@ func proxy(api *url.URL, config *tls.Config, errors *log.Logger) *httputil.Rever
 		FlushInterval: -1, // watches
 		ErrorLog:      errors,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
-			status(w, http.StatusServiceUnavailable, "ServiceUnavailable", "starting")
+			status.Write(w, http.StatusServiceUnavailable, "starting")
 		},
 	}
-}
-
-// verified is the caller's certificate, if its authority signed it for a client and it is valid now.
-func verified(r *http.Request, callers *x509.CertPool) *x509.Certificate {
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return nil
-	}
-	between := x509.NewCertPool()
-	for _, certificate := range r.TLS.PeerCertificates[1:] {
-		between.AddCert(certificate)
-	}
-	caller := r.TLS.PeerCertificates[0]
-	_, err := caller.Verify(x509.VerifyOptions{
-		Roots: callers, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	if err != nil {
-		return nil
-	}
-	return caller
 }
 
 // dropHeaders takes away what would let a caller name itself.
@@ -138,13 +108,6 @@ func dropHeaders(header http.Header) {
 			delete(header, name)
 		}
 	}
-}
-
-func status(w http.ResponseWriter, code int, reason, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":%q,"reason":%q,"code":%d}`+"\n",
-		message, reason, code)
 }
 
 // handshakeFilter leaves out what every port scan and health check causes.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"edgefleet.local/k3s_double/pki"
+	"edgefleet.local/k3s_double/supervisor"
 )
 
 // lab is a gate with an API server behind it that tells what it got.
@@ -78,10 +79,12 @@ func open(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	callers := x509.NewCertPool()
+	callers.AddCert(clientCA.Cert)
 	web, err := New("127.0.0.1:0", address, Files{
 		ServerCert: file("serving.crt"), ServerKey: file("serving.key"), ServerCA: file("server-ca.crt"),
-		ClientCA: file("client-ca.crt"), ProxyCert: file("proxy.crt"), ProxyKey: file("proxy.key"),
-	}, log.New(io.Discard, "", 0))
+		ProxyCert: file("proxy.crt"), ProxyKey: file("proxy.key"),
+	}, &supervisor.Server{ClientCAs: callers}, log.New(io.Discard, "", 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,8 +141,11 @@ func TestOwnPaths(t *testing.T) {
 	if code, body := l.get(t, "/cacerts", nil); code != 200 || !bytes.Equal([]byte(body), ca) {
 		t.Errorf("got %d %q", code, body)
 	}
-	if code, body := l.get(t, "/v1-k3s/config", nil); code != 501 || !strings.Contains(body, "lab double") {
-		t.Errorf("got %d %q", code, body)
+	if code, body := l.get(t, "/v1-k3s/config", nil); code != 403 || !strings.Contains(body, `"message":"forbidden"`) {
+		t.Errorf("the supervisor's: got %d %q", code, body)
+	}
+	if code, body := l.get(t, "/v1-k3s/nonsense", nil); code != 200 || body != "api" {
+		t.Errorf("what it doesn't know is the API server's: got %d %q", code, body)
 	}
 }
 

@@ -129,6 +129,19 @@ func (a *Authority) EnsureLeaf(base string, leaf Leaf, now time.Time) (bool, err
 	return true, WriteFile(base+".crt", text, 0o644)
 }
 
+// Issue signs a certificate for the key in a file, and gives the chain and that key.
+func (a *Authority) Issue(leaf Leaf, keyFile string, now time.Time) (chain, key []byte, err error) {
+	pair, err := EnsureKey(keyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	if chain, err = a.sign(leaf, pair, now); err != nil {
+		return nil, nil, err
+	}
+	key, err = os.ReadFile(keyFile)
+	return chain, key, err
+}
+
 func (a *Authority) sign(leaf Leaf, key *ecdsa.PrivateKey, now time.Time) ([]byte, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 63))
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"edgefleet.local/k3s_double/config"
+	"edgefleet.local/k3s_double/encryption"
 	"edgefleet.local/k3s_double/unpack"
 )
 
@@ -30,7 +31,7 @@ const (
 
 // What real K3s has and the double doesn't.
 var notYet = []string{
-	"agent", "etcd-snapshot", "secrets-encrypt", "certificate", "token", "check-config", "completion",
+	"etcd-snapshot", "certificate", "token", "check-config", "completion",
 }
 
 func main() {
@@ -55,24 +56,29 @@ func run(argv []string, env func(string) (string, bool)) error {
 		printVersion(name)
 		return nil
 	case "help", "":
-		fmt.Println("usage: k3s [--debug] [--data-dir DIR] server|kubectl|crictl|ctr [ARGUMENTS], k3s --version")
+		fmt.Println("usage: k3s [--debug] [--data-dir DIR] server|agent|secrets-encrypt|kubectl|crictl|ctr [ARGUMENTS], k3s --version")
 		return nil
 	case "kubectl", "crictl", "ctr":
 		return client(command, rest, env)
-	case "server":
+	case "secrets-encrypt":
+		if dir, ok := config.FlagValue(globals, "data-dir", "d"); ok {
+			rest = append(rest, "--data-dir="+dir)
+		}
+		return encryption.Command(rest, env, os.Stdout)
+	case "server", "agent":
 		rest = append(globals, rest...)
 		dir, err := unpacked(rest, env)
 		if err != nil {
 			return err
 		}
-		return handOver(filepath.Join(dir, "bin", "k3s-server"), append([]string{argv[0], "server"}, rest...))
+		return handOver(filepath.Join(dir, "bin", "k3s-"+command), append([]string{argv[0], command}, rest...))
 	}
 	for _, known := range notYet {
 		if command == known {
-			return fmt.Errorf("`k3s %s` is not in this double yet; it has server, kubectl, crictl and ctr", command)
+			return fmt.Errorf("`k3s %s` is not in this double yet; it has server, agent, secrets-encrypt, kubectl, crictl and ctr", command)
 		}
 	}
-	return fmt.Errorf("no subcommand %q; it has server, kubectl, crictl and ctr", command)
+	return fmt.Errorf("no subcommand %q; it has server, agent, secrets-encrypt, kubectl, crictl and ctr", command)
 }
 
 // split finds the subcommand behind the global flags.

@@ -33,7 +33,7 @@ func TestSplit(t *testing.T) {
 func TestErrors(t *testing.T) {
 	none := func(string) (string, bool) { return "", false }
 	for want, argv := range map[string][]string{
-		"`k3s agent` is not in this double yet": {"k3s", "agent"},
+		"`k3s token` is not in this double yet": {"k3s", "token"},
 		`no subcommand "serve"`:                 {"k3s", "serve"},
 		"flag provided but not defined: --tok":  {"k3s", "--tok"},
 		"flag needs an argument: --data-dir":    {"k3s", "--data-dir"},

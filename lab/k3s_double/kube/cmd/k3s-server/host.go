@@ -17,7 +17,7 @@ const (
 )
 
 // prepareKernel loads modules and sets forwarding. Where the host forbids it, it is told and the components decide.
-func (s *server) prepareKernel() {
+func (d *daemon) prepareKernel() {
 	for _, module := range []string{"overlay", "nf_conntrack", "br_netfilter", "iptable_nat", "iptable_filter"} {
 		if _, err := os.Stat("/sys/module/" + module); err == nil {
 			continue
@@ -42,20 +42,20 @@ func (s *server) prepareKernel() {
 }
 
 // chooseResolvConf finds one that pods can use: all its servers routable. Else it writes one with a public server.
-func (s *server) chooseResolvConf() error {
-	if s.options.ResolvConf != "" {
+func (d *daemon) chooseResolvConf() error {
+	if d.options.ResolvConf != "" {
 		return nil
 	}
 	for _, path := range []string{etcResolvConf, systemdResolvConf} {
 		if text, err := os.ReadFile(path); err == nil && control.AllRoutable(string(text)) {
-			s.options.ResolvConf = path
+			d.options.ResolvConf = path
 			return nil
 		}
 	}
-	s.options.ResolvConf = s.options.Path("agent/etc/resolv.conf")
-	log.Printf("Host resolv.conf includes loopback, multicast or link-local nameservers: using 8.8.8.8 in %s", s.options.ResolvConf)
-	if err := os.MkdirAll(filepath.Dir(s.options.ResolvConf), 0o755); err != nil {
+	d.options.ResolvConf = d.options.Path("agent/etc/resolv.conf")
+	log.Printf("Host resolv.conf includes loopback, multicast or link-local nameservers: using 8.8.8.8 in %s", d.options.ResolvConf)
+	if err := os.MkdirAll(filepath.Dir(d.options.ResolvConf), 0o755); err != nil {
 		return err
 	}
-	return pki.WriteFile(s.options.ResolvConf, []byte("nameserver 8.8.8.8\n"), 0o444)
+	return pki.WriteFile(d.options.ResolvConf, []byte("nameserver 8.8.8.8\n"), 0o444)
 }

@@ -1,4 +1,4 @@
-// k3s-server runs a Kubernetes server the way `k3s server` does.
+// k3s-server runs a node the way `k3s server` and `k3s agent` do.
 package main
 
 import (
@@ -33,21 +33,26 @@ func main() {
 }
 
 func run(ctx context.Context, argv []string) error {
-	if len(argv) < 2 || argv[1] != "server" {
-		return errors.New("is started by the k3s file, as `k3s server`")
+	roles := map[string]config.Role{"server": config.Server, "agent": config.Agent}
+	if len(argv) < 2 {
+		return errors.New("is started by the k3s file, as `k3s server` or `k3s agent`")
 	}
-	args := argv[2:]
+	command, args := argv[1], argv[2:]
+	role, ok := roles[command]
+	if !ok {
+		return fmt.Errorf("no command %q", command)
+	}
 	for _, arg := range args {
 		if arg == "-h" || arg == "--help" || arg == "-help" {
-			usage(os.Stdout)
+			usage(os.Stdout, command, role)
 			return nil
 		}
 	}
 	if os.Getuid() != 0 {
-		return errors.New("server must run as root")
+		return fmt.Errorf("%s must run as root", command)
 	}
-	log.Printf("lab double: starting as k3s %s", version)
-	parsed, err := config.Parse(config.Server, args, os.LookupEnv)
+	log.Printf("lab double: starting as k3s %s %s", command, version)
+	parsed, err := config.Parse(role, args, os.LookupEnv)
 	if err != nil {
 		return err
 	}
@@ -58,7 +63,11 @@ func run(ctx context.Context, argv []string) error {
 	if err != nil {
 		return err
 	}
-	options, err := control.NewOptions(parsed.Settings, host)
+	newOptions := control.NewOptions
+	if role == config.Agent {
+		newOptions = control.NewAgentOptions
+	}
+	options, err := newOptions(parsed.Settings, host)
 	if err != nil {
 		return err
 	}
@@ -69,14 +78,19 @@ func run(ctx context.Context, argv []string) error {
 	if err != nil {
 		return err
 	}
-	server := &server{options: options, host: host, shownArgs: control.MaskedArgs(fromFile, args)}
-	return server.run(ctx)
+	node := daemon{options: options, host: host, shownArgs: control.MaskedArgs(command, fromFile, args)}
+	if role == config.Agent {
+		agent := &agent{daemon: node}
+		return agent.run(ctx, agent.start)
+	}
+	server := &server{daemon: node}
+	return server.run(ctx, server.start)
 }
 
-func usage(to io.Writer) {
-	fmt.Fprintln(to, "usage: k3s server [FLAGS]; each flag is a key of /etc/rancher/k3s/config.yaml as well:")
+func usage(to io.Writer, command string, role config.Role) {
+	fmt.Fprintf(to, "usage: k3s %s [FLAGS]; each flag is a key of /etc/rancher/k3s/config.yaml as well:\n", command)
 	for _, key := range config.Keys {
-		if key.Server {
+		if (role == config.Server && key.Server) || (role == config.Agent && key.Agent) {
 			fmt.Fprintf(to, "  --%s\n", key.Name)
 		}
 	}
@@ -89,15 +103,36 @@ func thisHost() (control.Host, error) {
 	}
 	return control.Host{
 		Hostname: name,
-		Address: func() (string, error) {
+		Address: func(iface string) (string, error) {
+			if iface != "" {
+				return addressOf(iface)
+			}
 			address, err := apinet.ChooseHostInterface()
 			return address.String(), err
 		},
+		NodeID: control.NodeID,
 		Exists: func(path string) bool {
 			_, err := os.Stat(path)
 			return err == nil
 		},
 	}, nil
+}
+
+func addressOf(iface string) (string, error) {
+	found, err := net.InterfaceByName(iface)
+	if err != nil {
+		return "", fmt.Errorf("flannel-iface: unable to find interface %s: %w", iface, err)
+	}
+	addresses, err := found.Addrs()
+	if err != nil {
+		return "", err
+	}
+	for _, address := range addresses {
+		if network, ok := address.(*net.IPNet); ok && network.IP.IsGlobalUnicast() {
+			return network.IP.String(), nil
+		}
+	}
+	return "", fmt.Errorf("flannel-iface: interface %s has no address", iface)
 }
 
 // notify tells systemd, if it asked.

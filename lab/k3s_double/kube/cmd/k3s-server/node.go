@@ -20,11 +20,11 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/clientcmd"
 
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"edgefleet.local/k3s_double/control"
+	"edgefleet.local/k3s_double/encryption"
 )
 
 const (
@@ -36,26 +36,26 @@ const (
 // errNotYet: what is to be updated is being made.
 var errNotYet = errors.New("not there yet")
 
-// nodeKeeper does for nodes what K3s does: labels and annotations of this one, the work of its cloud controller, the names
-// of all for CoreDNS, and the pod network here.
+// nodeKeeper does for nodes what a K3s server does: the roles of this one, the work of the cloud controller, the names of
+// all for CoreDNS.
 type nodeKeeper struct {
 	client  kubernetes.Interface
 	cloud   kubernetes.Interface // as the cloud controller
 	options *control.Options
-	args    []string
+	stage   string // of the encryption of secrets; told once after each start
 	store   cache.Store
 }
 
-func newNodeKeeper(client kubernetes.Interface, options *control.Options, args []string) (*nodeKeeper, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", options.Path("server/cred/cloud-controller.kubeconfig"))
+func newNodeKeeper(client kubernetes.Interface, options *control.Options) (*nodeKeeper, error) {
+	cloud, err := clientOf(options.Path("server/cred/cloud-controller.kubeconfig"))
 	if err != nil {
 		return nil, err
 	}
-	cloud, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
+	keeper := &nodeKeeper{client: client, cloud: cloud, options: options}
+	if options.SecretsEncryption {
+		keeper.stage, err = options.Encryption().Stage()
 	}
-	return &nodeKeeper{client: client, cloud: cloud, options: options, args: args}, nil
+	return keeper, err
 }
 
 // run looks at each node when it changes and every 15 s; what fails is tried again then.
@@ -118,7 +118,11 @@ func (k *nodeKeeper) lookAt(ctx context.Context, node *corev1.Node) error {
 	}
 	mine := node.Name == k.options.NodeName
 	if mine {
-		k.describe(node)
+		set(&node.Labels, controlPlane, "true")
+		set(&node.Labels, "node-role.kubernetes.io/master", "true")
+		if k.stage != "" {
+			set(&node.Annotations, encryption.Annotation, k.stage)
+		}
 	}
 	if !sameNode(before, node) {
 		updated, err := k.client.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{})
@@ -127,34 +131,53 @@ func (k *nodeKeeper) lookAt(ctx context.Context, node *corev1.Node) error {
 		}
 		node = updated
 	}
-	if k.options.CloudController {
-		if err := k.actAsCloud(ctx, node); err != nil {
-			return err
-		}
+	if mine {
+		k.stage = ""
 	}
-	if mine && k.options.Network && node.Spec.PodCIDR != "" {
-		return configurePods(k.options, node.Spec.PodCIDR)
+	if k.options.CloudController {
+		return k.actAsCloud(ctx, node)
 	}
 	return nil
 }
 
-// describe sets this node's labels, those of the configuration anew at each start, and K3s's annotations.
-func (k *nodeKeeper) describe(node *corev1.Node) {
-	set(&node.Labels, "node-role.kubernetes.io/control-plane", "true")
-	set(&node.Labels, "node-role.kubernetes.io/master", "true")
-	for _, label := range k.options.Labels {
+// describeNode sets this node's labels, those of the configuration anew at each start, and K3s's annotations. It acts as
+// the kubelet, and waits for its Node.
+func describeNode(ctx context.Context, kubelet kubernetes.Interface, o *control.Options, args []string) error {
+	nodes := kubelet.CoreV1().Nodes()
+	return waitFor(ctx, 500*time.Millisecond, func() error {
+		node, err := nodes.Get(ctx, o.NodeName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		before := node.DeepCopy()
+		describe(node, o, args)
+		if sameNode(before, node) {
+			return nil
+		}
+		_, err = nodes.Update(ctx, node, metav1.UpdateOptions{})
+		if err != nil && !apierrors.IsConflict(err) {
+			log.Printf("Failed to set annotations and labels on node %s: %v", o.NodeName, err)
+		}
+		return err
+	})
+}
+
+func describe(node *corev1.Node, o *control.Options, args []string) {
+	for _, label := range o.Labels {
 		name, value, _ := strings.Cut(label, "=")
 		set(&node.Labels, name, value)
 	}
-	set(&node.Annotations, "k3s.io/hostname", k.options.NodeName)
-	set(&node.Annotations, "k3s.io/internal-ip", strings.Join(k.options.NodeIPs, ","))
-	if len(k.options.ExternalIPs) > 0 {
-		set(&node.Annotations, "k3s.io/external-ip", strings.Join(k.options.ExternalIPs, ","))
+	if o.CloudController {
+		set(&node.Annotations, "k3s.io/hostname", o.NodeName)
+		set(&node.Annotations, "k3s.io/internal-ip", strings.Join(o.NodeIPs, ","))
+		if len(o.ExternalIPs) > 0 {
+			set(&node.Annotations, "k3s.io/external-ip", strings.Join(o.ExternalIPs, ","))
+		}
 	}
-	args, env := mustJSON(k.args), mustJSON(k3sEnvironment())
-	set(&node.Annotations, "k3s.io/node-args", args)
+	shown, env := mustJSON(args), mustJSON(k3sEnvironment())
+	set(&node.Annotations, "k3s.io/node-args", shown)
 	set(&node.Annotations, "k3s.io/node-env", env)
-	hash := sha256.Sum256([]byte(args + env))
+	hash := sha256.Sum256([]byte(shown + env))
 	set(&node.Annotations, "k3s.io/node-config-hash", base32.StdEncoding.EncodeToString(hash[:]))
 }
 

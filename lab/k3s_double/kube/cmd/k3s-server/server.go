@@ -2,84 +2,42 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"edgefleet.local/k3s_double/control"
+	"edgefleet.local/k3s_double/encryption"
 	"edgefleet.local/k3s_double/gate"
-	"edgefleet.local/k3s_double/proc"
+	"edgefleet.local/k3s_double/supervisor"
 )
 
 const (
-	portTimeout = 15 * time.Second // for what a killed server held to be free again
-	stopTimeout = 5 * time.Second
-	gateHost    = "0.0.0.0"
+	gateHost = "0.0.0.0"
+	// The API server looks for changes of its encryption configuration once a minute.
+	reloadTimeout = 80 * time.Second
 )
 
 // server is one run of `k3s server`.
 type server struct {
-	options   *control.Options
-	host      control.Host
-	shownArgs []string
-
-	programs  string // the folder of this program
-	processes []*proc.Process
-	failed    chan error
+	daemon
+	supervisor *supervisor.Server
 }
 
-// run starts everything in K3s's order, says READY to systemd, and ends when told to or when a component ends.
-func (s *server) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer s.stopAll()
-	defer cancel()
-	s.failed = make(chan error, 16)
-	started := make(chan error, 1)
-	go func() { started <- s.start(ctx) }()
-	for {
-		select {
-		case err := <-started:
-			if err != nil {
-				return s.cause(err)
-			}
-		case err := <-s.failed:
-			return err
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// cause prefers a component's end over what failed because of it.
-func (s *server) cause(err error) error {
-	select {
-	case failure := <-s.failed:
-		return failure
-	case <-time.After(time.Second):
-		return err
-	}
-}
-
+// start starts everything in K3s's order and says READY to systemd.
 func (s *server) start(ctx context.Context) error {
 	begin := time.Now()
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	s.programs = filepath.Dir(program)
 	o := s.options
+	s.folder = o.Path("server")
 	s.prepareKernel()
 	if err := s.chooseResolvConf(); err != nil {
 		return err
@@ -99,12 +57,8 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.startComponent("kube-apiserver", o.APIServer()); err != nil {
 		return err
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", o.Path("server/cred/supervisor.kubeconfig"))
-	if err != nil {
-		return err
-	}
-	config.QPS, config.Burst = 50, 100
-	client, err := kubernetes.NewForConfig(config)
+	kubeconfig := o.Path("server/cred/supervisor.kubeconfig")
+	client, err := clientOf(kubeconfig)
 	if err != nil {
 		return err
 	}
@@ -122,26 +76,25 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.startNode(); err != nil {
 		return err
 	}
-	if err := s.startHooks(ctx, config, client); err != nil {
+	if err := s.startHooks(ctx, kubeconfig, client); err != nil {
 		return err
 	}
+	go func() {
+		if err := s.finishNode(ctx); err != nil && ctx.Err() == nil {
+			s.failed <- fmt.Errorf("node: %w", err)
+		}
+	}()
 	log.Printf("lab double: k3s is up and running after %.1f s", time.Since(begin).Seconds())
 	return notify("READY=1\n")
 }
 
-func (s *server) startNode() error {
-	if err := s.startComponent("kubelet", s.options.Kubelet(s.host)); err != nil {
+// startHooks brings in what needs the API: its own address, the manifests, nodes, agents.
+func (s *server) startHooks(ctx context.Context, kubeconfig string, client kubernetes.Interface) error {
+	if err := publishAPIAddress(ctx, client, s.options); err != nil {
 		return err
 	}
-	if !s.options.KubeProxy {
-		return nil
-	}
-	return s.startComponent("kube-proxy", s.options.KubeProxyArguments())
-}
-
-// startHooks brings in what needs the API: its own address, the node, the manifests.
-func (s *server) startHooks(ctx context.Context, config *rest.Config, client kubernetes.Interface) error {
-	if err := publishAPIAddress(ctx, client, s.options); err != nil {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
 		return err
 	}
 	deployer, err := newDeployer(config, s.options)
@@ -155,62 +108,51 @@ func (s *server) startHooks(ctx context.Context, config *rest.Config, client kub
 		return err
 	}
 	go deployer.run(ctx)
-	nodes, err := newNodeKeeper(client, s.options, s.shownArgs)
+	nodes, err := newNodeKeeper(client, s.options)
 	if err != nil {
 		return err
 	}
 	go nodes.run(ctx)
-	return nil
+	return s.admitAgents(ctx, client)
 }
 
-func (s *server) startComponent(name string, args []string) error {
-	log.Printf("Running %s %s", name, strings.Join(args, " "))
-	process, err := proc.Start(proc.Child{
-		Name: name, Path: filepath.Join(s.programs, "k3s-kube"), Args: args, Dir: s.options.Path("server"),
-		Env: s.childEnvironment(), Log: os.Stderr,
-	})
+// admitAgents lets nodes join, this one first.
+func (s *server) admitAgents(ctx context.Context, client kubernetes.Interface) error {
+	core := &passwordKeeper{client: client}
+	password, err := s.options.NodePassword()
 	if err != nil {
 		return err
 	}
-	s.processes = append(s.processes, process)
-	go func() {
-		<-process.Done
-		s.failed <- process.Failure()
-	}()
+	if err := core.EnsurePassword(ctx, s.options.NodeName, password); errors.Is(err, supervisor.ErrRejected) {
+		log.Printf("Rejected this node: %v; /etc/rancher/node/password is not the one that it joined with", err)
+	} else if err != nil {
+		return err
+	}
+	s.supervisor.Encryption = &encryption.Manager{
+		Files: s.options.Encryption(), Node: s.options.NodeName, ReloadTimeout: reloadTimeout, ReloadPoll: time.Second,
+		Cluster: &encryptionCluster{client: client, node: s.options.NodeName},
+	}
+	s.supervisor.Ready(core)
 	return nil
 }
 
-// childEnvironment: only this process speaks to systemd; the cluster's own addresses never go through a proxy.
-func (s *server) childEnvironment() []string {
-	var env []string
-	direct := append([]string{".svc", "." + s.options.ClusterDomain}, s.options.ClusterCIDRs...)
-	direct = append(direct, s.options.ServiceCIDRs...)
-	for _, variable := range os.Environ() {
-		name, value, _ := strings.Cut(variable, "=")
-		switch name {
-		case "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "K3S_TOKEN":
-		case "NO_PROXY":
-			direct = append(direct, value)
-		default:
-			env = append(env, variable)
-		}
+func (s *server) newSupervisor(now time.Time) (*supervisor.Server, error) {
+	o := s.options
+	authorities, err := o.Authorities(now)
+	if err != nil {
+		return nil, err
 	}
-	return append(env, "NO_PROXY="+strings.Join(direct, ","))
-}
-
-// stopAll asks the components to end and gives them a moment; the kernel kills those that are left with this process.
-func (s *server) stopAll() {
-	deadline := time.After(stopTimeout)
-	for i := len(s.processes) - 1; i >= 0; i-- {
-		s.processes[i].Stop()
+	settings, err := o.Teach()
+	if err != nil {
+		return nil, err
 	}
-	for _, process := range s.processes {
-		select {
-		case <-process.Done:
-		case <-deadline:
-			return
-		}
-	}
+	callers := x509.NewCertPool()
+	callers.AddCert(authorities.Client.Cert)
+	return &supervisor.Server{
+		Passwd: o.Path("server/cred/passwd"), ClientCAs: callers, Client: authorities.Client, Serving: authorities.Server,
+		TLS: o.TLS, Config: settings,
+		APIServers: []string{net.JoinHostPort(o.AdvertiseAddress, strconv.Itoa(o.AdvertisePort))},
+	}, nil
 }
 
 func (s *server) openGate(ctx context.Context) error {
@@ -219,12 +161,16 @@ func (s *server) openGate(ctx context.Context) error {
 	if address == "" {
 		address = gateHost
 	}
+	var err error
+	if s.supervisor, err = s.newSupervisor(time.Now()); err != nil {
+		return err
+	}
 	api := &url.URL{Scheme: "https", Host: fmt.Sprintf("127.0.0.1:%d", control.APIServerPort)}
 	web, err := gate.New(net.JoinHostPort(address, strconv.Itoa(o.Port)), api, gate.Files{
 		ServerCert: o.TLS("serving-kube-apiserver.crt"), ServerKey: o.TLS("serving-kube-apiserver.key"),
-		ServerCA: o.TLS("server-ca.crt"), ClientCA: o.TLS("client-ca.crt"),
+		ServerCA:  o.TLS("server-ca.crt"),
 		ProxyCert: o.TLS("client-auth-proxy.crt"), ProxyKey: o.TLS("client-auth-proxy.key"),
-	}, log.Default())
+	}, s.supervisor, log.Default())
 	if err != nil {
 		return err
 	}
@@ -242,27 +188,4 @@ func (s *server) openGate(ctx context.Context) error {
 		web.Close()
 	}()
 	return nil
-}
-
-func waitForAPI(ctx context.Context, client kubernetes.Interface) error {
-	return waitFor(ctx, 250*time.Millisecond, func() error {
-		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
-		return err
-	})
-}
-
-// waitForPorts gives the components of a server that was just killed the time to be gone.
-func waitForPorts(ctx context.Context, ports ...int) error {
-	ctx, cancel := context.WithTimeout(ctx, portTimeout)
-	defer cancel()
-	return waitFor(ctx, 200*time.Millisecond, func() error {
-		for _, port := range ports {
-			listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-			if err != nil {
-				return fmt.Errorf("port %d: %w", port, err)
-			}
-			listener.Close()
-		}
-		return nil
-	})
 }
