@@ -61,7 +61,7 @@ class Hardening:
         look = self.look
         if not self.facts.systemd:
             look.problems.append(
-                "this host does not run systemd, which the hardening is applied by; boot it with systemd."
+                "this host does not run systemd, which the hardening needs; boot it with systemd as its init."
             )
             return look
         look.problems += limits.problems(self.declared)
