@@ -72,6 +72,8 @@ written:
   elements: str
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgefleet.wasm.plugins.module_utils.config_files import (
     ARGUMENTS,
@@ -84,6 +86,8 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.config_files import
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    # Folders that are made on the way to a file get the same mode whatever the login's umask is.
+    os.umask(0o022)
     try:
         changes = plan([Entry.of(given) for given in module.params["files"]])
         apply(changes, check_mode=module.check_mode)

@@ -204,6 +204,8 @@ def main() -> None:
     if os.geteuid() != 0:
         module.fail_json(msg="wasm_smoke starts containers and needs root: set become: true")
     os.environ["PATH"] = _PATH
+    # Containers that run as nobody must be able to enter what is made for them, whatever the login's umask is.
+    os.umask(0o022)
     try:
         spec = SmokeSpec(
             host=params["host"],
