@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -137,6 +138,20 @@ def reboot(
     lab = Lab(LabPaths.of(name), Progress())
     with lab.locked(), lab.progress.step(f"reboot {host}"):
         lab.hosts.reboot(host, power_cut=power_cut)
+
+
+@app.command()
+def netem(
+    host: Annotated[str, typer.Argument(help="A host's name; hosts that are virtual machines only.")],
+    delay: Annotated[str, typer.Option("--delay", help="How long, for example 200ms; or off.")],
+    name: Name = DEFAULT_NAME,
+) -> None:
+    """Delay what a host sends, so that each round trip to it takes that much longer; until it boots."""
+    if not re.fullmatch(r"off|[1-9]\d{0,4}ms", delay):
+        raise LabError(f"--delay {delay}: use milliseconds, for example 200ms, or off.")
+    lab = Lab(LabPaths.of(name), Progress())
+    with lab.locked():
+        lab.hosts.netem(host, None if delay == "off" else delay)
 
 
 def main() -> None:

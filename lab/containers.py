@@ -6,24 +6,23 @@ import hashlib
 import ipaddress
 import json
 import resource
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab import firewall, ssh
-from lab.errors import CommandFailed, LabError
-from lab.hosts import Host, HostStatus, place
+from lab.errors import LabError
+from lab.hosts import Host, mac, place
 from lab.paths import LabPaths
 from lab.podman import LABEL, Podman
 from lab.process import Run, run
 from lab.progress import Progress
+from lab.reach import ReachedBySsh
 
 # What a host was made from: with another image or other options it is made anew.
 SPEC_LABEL = "edgefleet.spec"
 # These can't lie on the container's own overlay: there is no overlay on overlay.
 VOLUMES = {"containerd": "/var/lib/containerd", "rancher": "/var/lib/rancher", "kubelet": "/var/lib/kubelet"}
-BOOT_SECONDS = 120.0
 SYSTEMD = ("/sbin/init",)
 # systemd 256 and later refuse cgroup v1 unless the kernel's command line, which in a container is init's own, says so.
 CGROUP_V1_ARGUMENT = "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
@@ -36,8 +35,11 @@ def _limit(kind: int, enough: int) -> int:
     return enough if hard == resource.RLIM_INFINITY else min(hard, enough)
 
 
-class ContainerHosts:
+class ContainerHosts(ReachedBySsh):
     """The hosts of one lab. `image` is asked for only when a host has to be made or compared."""
+
+    boot_seconds = 120.0
+    connect_seconds = 3
 
     def __init__(
         self,
@@ -49,12 +51,10 @@ class ContainerHosts:
         podman: Podman | None = None,
         run: Run = run,
     ) -> None:
-        self.paths = paths
+        super().__init__(paths, run, systemd=systemd)
         self.podman = podman or Podman(run)
         self._image = image
-        self._systemd = systemd
         self._airgapped = airgapped
-        self._run = run
 
     # The network
 
@@ -69,12 +69,6 @@ class ContainerHosts:
                 f"Remove it: podman network rm {self.paths.id}"
             )
         return ipaddress.IPv4Network(described["subnets"][0]["subnet"])
-
-    def mac(self, number: int) -> str:
-        """A fixed address per host, and for the bridge as number 1: podman's random ones change at every start, and
-        whoever remembers the old one then talks to nobody for half a minute."""
-        digest = hashlib.sha256(f"{self.paths.id} {number}".encode()).digest()
-        return ":".join(f"{byte:02x}" for byte in (0x0E, *digest[:5]))
 
     def _hosts(self, names: Sequence[str]) -> list[Host]:
         subnet = self.network()
@@ -93,7 +87,7 @@ class ContainerHosts:
         nproc = _limit(resource.RLIMIT_NPROC, 30000)
         arguments = [
             *("--name", self.container(host.name), "--hostname", host.name, "--label", f"{LABEL}={self.paths.id}"),
-            *("--network", self.paths.id, "--ip", host.address, "--mac-address", self.mac(place(host.name))),
+            *("--network", self.paths.id, "--ip", host.address, "--mac-address", mac(self.paths.id, place(host.name))),
             # A proxy of the machine's environment is for its programs, not for a host's services.
             *("--dns-search", ".", "--http-proxy=false"),
             *("--privileged", "--ulimit", f"nofile={nofile}:{nofile}", "--ulimit", f"nproc={nproc}:{nproc}"),
@@ -128,7 +122,7 @@ class ContainerHosts:
     def _start(self, name: str) -> None:
         self.podman("start", self.container(name))
         # The bridge is made by the first host that starts, and otherwise takes its address from whoever is there.
-        self.podman.as_root("ip", "link", "set", "dev", self._bridge(), "address", self.mac(1))
+        self.podman.as_root("ip", "link", "set", "dev", self._bridge(), "address", mac(self.paths.id, 1))
 
     def _filter(self) -> None:
         """Close the lab, or open it. Before a host starts: what it sends at once must not get out."""
@@ -219,18 +213,6 @@ class ContainerHosts:
         found = [name.removeprefix(prefix) for name in self.podman.labelled(self.paths.id)["container"]]
         return sorted(found, key=place)
 
-    def status(self) -> list[HostStatus]:
-        """The hosts there are."""
-        names = self.names()
-        if not names:
-            return []
-        shown = []
-        for host in self._hosts(names):
-            state = self._inspect(host.name).get("State", {}).get("Status", "gone")
-            system = self._system(host) if state == "running" else ""
-            shown.append(HostStatus(host, state, system))
-        return shown
-
     def reboot(self, name: str, *, power_cut: bool = False) -> None:
         """Stop and start. A killed container loses its processes at once, but not what the kernel has yet to write."""
         host = self.find(name)
@@ -247,66 +229,25 @@ class ContainerHosts:
         """Run a command without ssh."""
         return self.podman("exec", self.container(name), *command, check=False)
 
-    def find(self, name: str) -> Host:
-        """The host of this name, or an error that says which there are."""
-        names = self.names()
-        if name not in names:
-            there = f"There are: {', '.join(names)}." if names else "There are none: `python -m lab up` makes them."
-            raise LabError(f"No host {name} in lab {self.paths.name}. {there}")
-        return self._hosts([name])[0]
-
-    # Waiting
-
-    def _ssh(self, host: Host, *command: str) -> tuple[int, str, str]:
-        done = self._run(
-            [*ssh.command(self.paths, host, "-o", "BatchMode=yes", "-o", "ConnectTimeout=3"), *command],
-            check=False,
-            timeout=15,
+    def netem(self, name: str, delay: str | None) -> None:
+        """Not here."""
+        raise LabError(
+            f"{name} is a container: its kernel is this machine's, which need not have netem and is not the lab's to "
+            f"slow down. Delay ({delay or 'off'}) is for virtual machines: python -m lab up --name NAME --hosts vm"
         )
-        return done.returncode, done.stdout.strip(), done.stderr.strip()
 
-    def _system(self, host: Host) -> str:
-        """systemd's state as seen through ssh; empty if ssh does not answer."""
-        code, out, _ = self._ssh(host, "systemctl", "is-system-running")
-        return "" if code == 255 else out or "no systemd"
+    # What ReachedBySsh asks for
 
-    def _wait(self, host: Host, progress: Progress) -> None:
-        """Until ssh answers and systemd has finished booting, or an error that says what is in the way."""
-        deadline = time.monotonic() + BOOT_SECONDS
-        state = ""
-        while time.monotonic() < deadline:
-            state = self._system(host) if self._systemd else self._answers(host)
-            if state in ("running", "no systemd"):
-                return
-            if state == "degraded":
-                listed = self._ssh(host, "systemctl", "--failed", "--no-legend", "--plain")[1]
-                failed = ", ".join(line.split()[0] for line in listed.splitlines() if line.strip())
-                progress.note(f"        {host.name} is up, but units failed: {failed}")
-                return
-            if self._inspect(host.name).get("State", {}).get("Status") != "running":
-                break
-            time.sleep(0.3)
-        raise LabError(self._diagnosis(host, state))
+    def _state(self, name: str) -> str:
+        return str(self._inspect(name).get("State", {}).get("Status", "gone"))
 
-    def _answers(self, host: Host) -> str:
-        return "no systemd" if self._ssh(host, "true")[0] == 0 else ""
-
-    def _diagnosis(self, host: Host, state: str) -> str:
-        """Why a host did not come up, from its own words."""
+    def _words(self, host: Host, state: str) -> list[str]:
         container = self.container(host.name)
-        status = self._inspect(host.name).get("State", {}).get("Status", "gone")
-        words = [
-            f"{host.name} ({host.address}) did not come up: "
-            f"container {status}, systemd {state or 'not reached by ssh'}."
-        ]
-        try:
-            if status == "running":
-                words.append(self.exec(host.name, ["systemctl", "list-jobs", "--no-pager"])[1])
-                words.append(self.exec(host.name, ["systemctl", "--failed", "--no-pager"])[1])
-                words.append(f"ssh says: {self._ssh(host, 'true')[2]}")
-            else:
-                words.append(self.podman("logs", "--tail", "20", container, check=False)[1])
-        except CommandFailed as failed:
-            words.append(str(failed))
-        words.append(f"Look at `podman logs {container}`; `python -m lab down --name {self.paths.name}` starts over.")
-        return "\n".join(word.rstrip() for word in words if word.strip())
+        if state == "running":
+            words = [
+                self.exec(host.name, ["systemctl", "list-jobs", "--no-pager"])[1],
+                self.exec(host.name, ["systemctl", "--failed", "--no-pager"])[1],
+            ]
+        else:
+            words = [self.podman("logs", "--tail", "20", container, check=False)[1]]
+        return [*words, f"Look at `podman logs {container}`."]

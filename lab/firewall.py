@@ -7,6 +7,7 @@ attempt to leave with "no route to host". That holds whatever a host does to its
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from collections.abc import Sequence
 
 from lab.process import Run
@@ -62,3 +63,24 @@ def remove(lab_id: str, run: Run, prefix: Sequence[str]) -> None:
     """No table of this lab, whether there was one or not."""
     name = table(lab_id)
     _load(f"table inet {name}\ndelete table inet {name}\n", run, prefix)
+
+
+def pass_through(bridge: str, lab_id: str, run: Run, prefix: Sequence[str]) -> None:
+    """Where the machine forwards nothing by itself (Docker and ufw see to that), let the lab's traffic pass.
+
+    Another table can't do that: a packet must get past every one. podman does the same for its networks.
+    """
+    if "-P FORWARD DROP" not in run([*prefix, "iptables", "-S", "FORWARD"]).stdout:
+        return
+    for direction in ("-i", "-o"):
+        rule = ["FORWARD", direction, bridge, "-m", "comment", "--comment", lab_id, "-j", "ACCEPT"]
+        if run([*prefix, "iptables", "-C", *rule], check=False).returncode != 0:
+            run([*prefix, "iptables", "-I", *rule])
+
+
+def end_pass_through(lab_id: str, run: Run, prefix: Sequence[str]) -> None:
+    """Take these rules out again."""
+    for line in run([*prefix, "iptables", "-S", "FORWARD"]).stdout.splitlines():
+        words = shlex.split(line)
+        if "--comment" in words and words[words.index("--comment") + 1] == lab_id:
+            run([*prefix, "iptables", "-D", *words[1:]])

@@ -1,7 +1,8 @@
-"""What a kind of lab host must be able to do. Containers are one kind; virtual machines can be another."""
+"""What a kind of lab host must be able to do: containers are one kind, virtual machines the other."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,13 @@ def place(name: str) -> int:
     if not found:
         return 0
     return FIRST_ADDRESS + int(found[2]) + (MOST if found[1] == "agent" else 0)
+
+
+def mac(lab_id: str, number: int) -> str:
+    """A fixed address per host, and for the bridge as number 1: random ones change at every start, and whoever
+    remembers the old one then talks to nobody for half a minute."""
+    digest = hashlib.sha256(f"{lab_id} {number}".encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x0E, *digest[:5]))
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Executes(Protocol):
     """Runs commands on hosts."""
 
     def exec(self, name: str, command: Sequence[str]) -> tuple[int, str]:
-        """Run a command on a host without ssh: exit code and output."""
+        """Run a command on a host: exit code and output. Not by way of Ansible or its connections."""
 
 
 class HostKind(Executes, Protocol):
@@ -66,3 +74,6 @@ class HostKind(Executes, Protocol):
 
     def reboot(self, name: str, *, power_cut: bool = False) -> None:
         """Stop and start a host; with `power_cut` without telling it first. Returns when it is reachable again."""
+
+    def netem(self, name: str, delay: str | None) -> None:
+        """Delay all that a host sends, or stop that."""

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import shutil
-import signal
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from lab import aptsources, locks
 from lab.aptsources import RELEASE, Source
-from lab.errors import CommandFailed, LabError
+from lab.debian import Workshop
 from lab.podman import Podman
-from lab.process import Run, run, stream
+from lab.process import Run, run
 from lab.progress import Progress
 
 # Part of the image's key: raise it when the recipe below changes in a way its arguments don't show.
@@ -49,8 +48,6 @@ MASKED = (
     "systemd-udevd-kernel.socket",
     "systemd-udev-trigger.service",
 )
-# Processes and mounts of a build end with the one process that is killed when a run is: nothing stays mounted.
-CONFINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 # A build needs the tar file and the unpacked image beside it.
 NEEDED_BYTES = 2 * 1024**3
 # Certificates of the machine's own authorities: behind an intercepting proxy the hosts need them as well.
@@ -66,10 +63,23 @@ class Recipe:
     certificates: list[Path] = field(default_factory=list)
     packages: tuple[str, ...] = PACKAGES
 
+    # How a host calls the machine that it runs on.
+    machine: ClassVar[str] = "host.containers.internal"
+    version: ClassVar[int] = RECIPE
+
+    @classmethod
+    def here(cls, run: Run = run) -> Self:
+        """The recipe for this machine."""
+        return cls(
+            sources=aptsources.for_release(aptsources.read()),
+            proxies=aptsources.proxies(os.environ, run),
+            certificates=sorted(LOCAL_CERTIFICATES.rglob("*.crt")),
+        )
+
     @property
     def key(self) -> str:
         """Changes exactly when the image has to be made again."""
-        digest = hashlib.sha256(f"{RECIPE} {RELEASE} {os.uname().machine}".encode())
+        digest = hashlib.sha256(f"{self.version} {RELEASE} {os.uname().machine}".encode())
         for part in (*self.packages, *(s.line() for s in self.sources), *sorted(self.proxies.items())):
             digest.update(repr(part).encode())
         for path in self.certificates:
@@ -88,19 +98,25 @@ class Recipe:
             parts = urlsplit(proxy)
             if parts.hostname in ("localhost", "127.0.0.1", "::1"):
                 port = f":{parts.port}" if parts.port else ""
-                proxy = urlunsplit(parts._replace(netloc=f"host.containers.internal{port}"))  # noqa: PLW2901
+                proxy = urlunsplit(parts._replace(netloc=f"{self.machine}{port}"))  # noqa: PLW2901
             lines.append(f'Acquire::{scheme}::Proxy "{proxy}";\n')
         return "".join(lines)
 
-    def command(self, tar: Path) -> list[str]:
-        """The mmdebstrap command. Each hook is shell, run with the new root as $1."""
+    def own_hooks(self) -> list[str]:
+        """What this kind of host needs besides, each line shell with the new root as $1."""
+        return [
+            f'cd "$1/etc/systemd/system" && for unit in {" ".join(MASKED)}; do ln -s /dev/null "$unit"; done',
+            # podman writes both for each host.
+            'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"',
+        ]
+
+    def command(self, target: Path) -> list[str]:
+        """The mmdebstrap command. What it makes, a tar file or a folder, is told by the target's name."""
         hooks = [
             # Keys and ids that every host must have for itself.
             'rm -f "$1"/etc/ssh/ssh_host_*',
             ': > "$1/etc/machine-id"',
-            f'cd "$1/etc/systemd/system" && for unit in {" ".join(MASKED)}; do ln -s /dev/null "$unit"; done',
-            # podman writes both for each host.
-            'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"',
+            *self.own_hooks(),
             # mmdebstrap leaves the settings of its own run here.
             'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
         ]
@@ -119,56 +135,21 @@ class Recipe:
             *(f'--aptopt=Acquire::{scheme}::Proxy "{proxy}"' for scheme, proxy in sorted(self.proxies.items())),
             *(f"--customize-hook={hook}" for hook in hooks),
             RELEASE,
-            str(tar),
+            str(target),
             "-",
         ]
 
 
-def machine_recipe(run: Run = run) -> Recipe:
-    """The recipe for this machine."""
-    return Recipe(
-        sources=aptsources.for_release(aptsources.read()),
-        proxies=aptsources.proxies(os.environ, run),
-        certificates=sorted(LOCAL_CERTIFICATES.rglob("*.crt")),
-    )
-
-
-def _check_space(folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < NEEDED_BYTES:
-        raise LabError(
-            f"{folder}: {free / 1024**3:.1f} GiB free, the host image needs {NEEDED_BYTES / 1024**3:.0f} GiB. "
-            "Make room, or set EDGEFLEET_CACHE to a folder on a larger disk."
-        )
-
-
 def _build(recipe: Recipe, tar: Path, lock: int, podman: Podman, progress: Progress) -> None:
-    """Make the root file system. Only the lock's holder comes here, so what lies about is of a killed build."""
-    scratch = tar.parent / "build"
-    podman.as_root("rm", "-rf", "--one-file-system", str(scratch))
-    scratch.mkdir()
-    _check_space(tar.parent)
-    part = scratch / tar.name
-    lines = "".join(f"{source.line()}\n" for source in recipe.sources)
-    with progress.step(f"host image: Debian 13 from {recipe.sources[0].uri}") as step:
-        try:
-            stream(
-                [*podman.root(), *CONFINED, "env", f"TMPDIR={scratch}", *recipe.command(part)],
-                log=tar.parent / "mmdebstrap.log",
-                on_line=step.update,
-                lock=lock,
-                stdin=lines.encode(),
-                end_by=signal.SIGKILL,
-            )
-        except CommandFailed as failed:
-            raise LabError(
-                "The host image could not be made from these sources, "
-                f"which were taken from this machine's /etc/apt:\n{lines}{failed}"
-            ) from failed
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.rename(tar)
-    podman.as_root("rm", "-rf", "--one-file-system", str(scratch))
+    """Make the root file system."""
+    workshop = Workshop("host image", tar.parent, NEEDED_BYTES, podman.root(), lock, progress, podman.run)
+    workshop.begin()
+    part = workshop.scratch / tar.name
+    workshop.bootstrap(recipe.command(part), recipe.sources)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.rename(tar)
+    workshop.clear()
 
 
 def ensure(folder: Path, recipe: Recipe, podman: Podman, progress: Progress) -> str:

@@ -23,6 +23,8 @@ PACKAGES = {
     "catatonit": "needed by podman",
     "conntrack": "shows and clears connections in the tests",
     "mmdebstrap": "makes the hosts' image",
+    "e2fsprogs": "makes the disks of hosts that are virtual machines",
+    "iproute2": "the network of hosts that are virtual machines",
     "debian-archive-keyring": "verifies the packages of that image",
     "openssh-client": "the way to the hosts",
     "procps": "raises limits that the hosts share with the machine",

@@ -20,13 +20,13 @@ class Podman:
     """podman as root: hosts need mounts and control groups that a user does not have."""
 
     def __init__(self, run: Run = run, prefix: Sequence[str] | None = None) -> None:
-        self._run = run
+        self.run = run
         self._prefix = prefix
 
     def root(self) -> list[str]:
         """What goes before a command that needs root."""
         if self._prefix is None:
-            self._prefix = root_prefix(self._run)
+            self._prefix = root_prefix(self.run)
             if self._prefix is None:
                 raise LabError(
                     "The lab's hosts are privileged containers: run as root, or allow sudo without a password."
@@ -35,7 +35,7 @@ class Podman:
 
     def as_root(self, *command: str) -> None:
         """Run another program as podman runs."""
-        self._run([*self.root(), *command])
+        self.run([*self.root(), *command])
 
     def command(self, *arguments: str) -> list[str]:
         """The whole command line."""
@@ -49,7 +49,7 @@ class Podman:
         self, *arguments: str, stdin: bytes | None = None, check: bool = True, timeout: float | None = None
     ) -> tuple[int, str]:
         """Run it; exit code and standard output."""
-        done = self._run(self.command(*arguments), stdin=stdin, check=check, timeout=timeout)
+        done = self.run(self.command(*arguments), stdin=stdin, check=check, timeout=timeout)
         return done.returncode, done.stdout
 
     def json(self, *arguments: str) -> Any:

@@ -6,14 +6,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab import image, inventory, limits, locks, packages, topology
+from lab import disk, image, inventory, limits, locks, packages, qemu, topology
 from lab.containers import ContainerHosts
 from lab.hosts import Host, HostKind
+from lab.machines import Kit, VirtualMachineHosts
 from lab.paths import LabPaths
 from lab.podman import Podman
 from lab.process import SEARCH_PATH
 from lab.progress import Progress
-from lab.topology import Asked
+from lab.topology import Asked, Kind
 
 
 class Lab:
@@ -30,13 +31,25 @@ class Lab:
             self.topology = before
         else:
             self.topology = topology.settle(asked or Asked(), before, paths.name)
-        podman = Podman()
-        self.hosts: HostKind = ContainerHosts(
-            paths,
-            lambda: image.ensure(paths.image, image.machine_recipe(), podman, progress),
+        self.podman = Podman()
+        self.hosts = self._kind(self.topology.kind, systemd=systemd)
+
+    def _kind(self, kind: Kind, *, systemd: bool = True) -> HostKind:
+        closed = self.topology.airgapped
+        if kind is Kind.VM:
+            root, cache = self.podman.root, self.paths.cache
+            kit = Kit(
+                lambda: qemu.ensure(cache / "qemu", root(), self.progress),
+                lambda: disk.ensure(cache / "disk", disk.DiskRecipe.here(), root(), self.progress),
+                cache / "qemu" / "accelerator.json",
+            )
+            return VirtualMachineHosts(self.paths, kit, root, airgapped=closed)
+        return ContainerHosts(
+            self.paths,
+            lambda: image.ensure(self.paths.image, image.Recipe.here(), self.podman, self.progress),
             systemd=systemd,
-            airgapped=self.topology.airgapped,
-            podman=podman,
+            airgapped=closed,
+            podman=self.podman,
         )
 
     @contextmanager
@@ -53,7 +66,8 @@ class Lab:
 
     def up(self) -> list[Host]:
         """The hosts of this lab's topology. Call with the lock held."""
-        limits.ensure(self.progress)
+        if self.topology.kind is Kind.CONTAINERS:
+            limits.ensure(self.progress)
         topology.remember(self.paths.state, self.topology)
         hosts = self.hosts.up(self.topology.names(), self.progress)
         inventory.write(self.paths, hosts, self.topology.kind)
@@ -61,7 +75,9 @@ class Lab:
 
     def down(self) -> None:
         """Remove hosts, network, inventory and state; what labs share in the cache stays. Call with the lock held."""
+        # Hosts of the other kind too: a lab whose memory was lost may have either.
         if shutil.which("podman", path=SEARCH_PATH):
-            self.hosts.down(self.progress)
+            for kind in Kind:
+                self._kind(kind).down(self.progress)
         inventory.remove(self.paths)
         shutil.rmtree(self.paths.state, ignore_errors=True)

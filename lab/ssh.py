@@ -35,21 +35,25 @@ def host_key(paths: LabPaths, name: str) -> Path:
     return paths.state / "hosts" / name / "ssh_host_ed25519_key"
 
 
-def identity_archive(paths: LabPaths, name: str, run: Run = run) -> bytes:
-    """A tar of the files that make the host ours: its host key, and the lab's key as the one that may log in."""
+def identity(paths: LabPaths, name: str, run: Run = run) -> dict[str, tuple[bytes, int]]:
+    """The files, with their modes, that make a host ours: its host key, and the lab's key as one that may log in."""
     authorized = ensure_key(paths.key, paths.id, run)
     public = ensure_key(host_key(paths, name), f"{paths.id}-{name}", run)
-    files = {
+    return {
         "etc/ssh/ssh_host_ed25519_key": (host_key(paths, name).read_bytes(), 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (f"{public}\n".encode(), 0o644),
         "root/.ssh/authorized_keys": (f"{authorized}\n".encode(), 0o600),
     }
+
+
+def identity_archive(paths: LabPaths, name: str, run: Run = run) -> bytes:
+    """These files as a tar."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         folder = tarfile.TarInfo("root/.ssh")
         folder.type, folder.mode = tarfile.DIRTYPE, 0o700
         archive.addfile(folder)
-        for path, (content, mode) in files.items():
+        for path, (content, mode) in identity(paths, name, run).items():
             entry = tarfile.TarInfo(path)
             entry.size, entry.mode = len(content), mode
             archive.addfile(entry, io.BytesIO(content))

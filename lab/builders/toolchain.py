@@ -21,8 +21,8 @@ from typing import Any
 
 from lab import aptsources, locks
 from lab.aptsources import RELEASE
+from lab.debian import CONFINED
 from lab.errors import CommandFailed, LabError
-from lab.image import CONFINED
 from lab.packages import root_prefix
 from lab.process import Run, run, stream
 from lab.progress import Progress

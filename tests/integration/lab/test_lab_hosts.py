@@ -65,7 +65,7 @@ from lab import image
 from lab.paths import LabPaths
 from lab.podman import Podman
 from lab.progress import Progress
-recipe = image.machine_recipe()
+recipe = image.Recipe.here()
 recipe = replace(recipe, packages=(*recipe.packages, "less"))
 print(image.ensure(LabPaths.of("labtest").image, recipe, Podman(), Progress()))
 """

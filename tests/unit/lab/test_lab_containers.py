@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab import containers, ssh
+from lab import ssh
 from lab.containers import ContainerHosts
 from lab.errors import LabError
-from lab.hosts import Host, place
+from lab.hosts import Host, mac, place
 from lab.paths import LabPaths
 from lab.podman import LABEL, Podman
 from lab.progress import Progress
@@ -31,7 +31,7 @@ class Machine:
         self.container: dict[str, Any] | None = None
         self.network_label = self.paths.id
         self.systemd = (0, "running\n")
-        monkeypatch.setattr(containers, "BOOT_SECONDS", 1.0)
+        monkeypatch.setattr(ContainerHosts, "boot_seconds", 1.0)
         monkeypatch.setattr(ssh, "ensure_key", self._key)
         self.run = FakeRun(
             {
@@ -159,12 +159,17 @@ def test_cgroup_v1_is_told_to_systemd_and_v2_gets_a_tree_of_its_own(machine: Mac
     assert not any("/sys/fs/cgroup" in part for part in v2)
 
 
-def test_mac_addresses_are_stable_local_and_distinct(machine: Machine) -> None:
-    hosts = machine.hosts()
-    addresses = [hosts.mac(number) for number in range(1, 200)]
-    assert addresses == [machine.hosts().mac(number) for number in range(1, 200)]
+def test_mac_addresses_are_stable_local_and_distinct() -> None:
+    addresses = [mac("ef-unit", number) for number in range(1, 255)]
+    assert addresses == [mac("ef-unit", number) for number in range(1, 255)]
     assert len(set(addresses)) == len(addresses)
     assert all(int(address[:2], 16) & 0b11 == 0b10 for address in addresses)
+    assert mac("ef-other", 1) != addresses[0]
+
+
+def test_delay_is_refused_with_the_kind_that_can(machine: Machine) -> None:
+    with pytest.raises(LabError, match=r"edge1 is a container: .*--hosts vm"):
+        machine.hosts().netem("edge1", "200ms")
 
 
 def test_closed_lab_is_closed_before_a_host_starts(machine: Machine) -> None:

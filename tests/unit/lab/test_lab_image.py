@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab import image
+from lab import debian, image
 from lab.aptsources import Source
 from lab.errors import CommandFailed, LabError
 from lab.image import Recipe
@@ -62,7 +62,7 @@ def test_full_disk_is_said_before_the_build(
     tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "NEEDED_BYTES", 1 << 60)
-    monkeypatch.setattr(image, "stream", lambda *_, **__: pytest.fail("built all the same"))
+    monkeypatch.setattr(debian, "stream", lambda *_, **__: pytest.fail("built all the same"))
     podman = Podman(FakeRun({"image exists": (1, "")}), prefix=[])
     with pytest.raises(LabError, match=f"{tmp_path}.* GiB free, the host image needs .* EDGEFLEET_CACHE"):
         image.ensure(tmp_path, Recipe(SOURCES), podman, progress)
@@ -75,7 +75,7 @@ def test_failing_build_names_the_sources_and_leaves_no_image(
         Path(command[-2]).write_text("half")
         raise CommandFailed(command, 1, "E: 404 Not Found")
 
-    monkeypatch.setattr(image, "stream", stream)
+    monkeypatch.setattr(debian, "stream", stream)
     podman = Podman(FakeRun({"image exists": (1, "")}), prefix=[])
     with pytest.raises(LabError, match=r"(?s)mirror\.example\.com/debian trixie main.*404 Not Found"):
         image.ensure(tmp_path, Recipe(SOURCES), podman, progress)
@@ -86,7 +86,7 @@ def test_tar_in_the_cache_is_imported_without_a_build(
     tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imported: list[list[str]] = []
-    monkeypatch.setattr(image, "stream", lambda *_, **__: pytest.fail("built all the same"))
+    monkeypatch.setattr(debian, "stream", lambda *_, **__: pytest.fail("built all the same"))
     monkeypatch.setattr("lab.podman.stream", lambda command, **_: imported.append(command))
     recipe = Recipe(SOURCES)
     (tmp_path / f"{recipe.key}.tar").write_text("whole")

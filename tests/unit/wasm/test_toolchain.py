@@ -14,7 +14,7 @@ from lab.aptsources import RELEASE
 from lab.builders import toolchain as module
 from lab.builders.toolchain import Toolchain, cargo_settings, network_environment
 from lab.errors import CommandFailed, LabError
-from lab.image import CONFINED
+from lab.debian import CONFINED
 from lab.progress import Progress
 
 
