@@ -73,6 +73,8 @@ class Places:
     crun: str = CRUN
     state: Path = STATE
     units: Path = UNITS
+    owner: str = "root"
+    group: str = "root"
 
     @property
     def live(self) -> Path:

@@ -158,7 +158,7 @@ class Host:
     def bundle(self, engine: str, key: str, version: str, provenance: Provenance, passed: Mapping[str, Any]) -> Outcome:
         """A bundle of the mirror."""
         folder = self._places.root / f"{engine}-{key}"
-        wanted = artifact.Wanted(provenance, folder, True, 0, (), "root", "root", None)
+        wanted = artifact.Wanted(provenance, folder, True, 0, (), self._places.owner, self._places.group, None)
         source = Path(passed["source"]) if passed.get("source") else None
         temporary = Path(passed["temporary"]).expanduser()
         put = artifact.ensure(wanted, source, temporary, self._records, self._check)
