@@ -9,22 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgefleet_pulumi import images
 from edgefleet_pulumi.model import Industry, load_industries
 from tools import text
 
 Render = Callable[[str], str]
-CLASS, HOST = "wasm-runtime-class", "no-host-access"
+REGISTRIES, CLASS, HOST = "allowed-registries", "wasm-runtime-class", "no-host-access"
 REASON = "relayed media goes to one port of the host a call, which a node port can't carry"
 
 
 def outputs(root: Path) -> dict[str, Render]:
     """Path and rendering of each file; all but the list in it is written by hand."""
     industries = list(load_industries(root / "industries").values())
-    images, exempt = wasm_images(industries), exemptions(industries)
+    wasm, exempt = wasm_images(industries), exemptions(industries)
     parts = {
-        f"policies/{CLASS}/constraint.yaml": ("wasm images", text.as_yaml({"images": images})),
+        f"policies/{REGISTRIES}/constraint.yaml": ("repositories", text.as_yaml({"repositories": repositories()})),
+        f"policies/{CLASS}/constraint.yaml": ("wasm images", text.as_yaml({"images": wasm})),
         f"policies/{HOST}/constraint.yaml": ("exemptions", text.as_yaml({"exemptions": exempt})),
-        f"policies/admission/{CLASS}.yaml": ("wasm images", _variable("wasmImages", images)),
+        f"policies/admission/{CLASS}.yaml": ("wasm images", _variable("wasmImages", wasm)),
         f"policies/admission/{HOST}.yaml": ("exemptions", _variable("exemptions", _ranges(exempt))),
     }
     return {name: partial(_replaced, part, content, name) for name, (part, content) in parts.items()}
@@ -32,6 +34,11 @@ def outputs(root: Path) -> dict[str, Render]:
 
 def _replaced(part: str, content: str, name: str, old: str) -> str:
     return text.between_marks(old, part, content, name)
+
+
+def repositories() -> list[str]:
+    """Where the servers beside the services come from, without their tags."""
+    return sorted(image.rpartition(":")[0] for image in images.PRODUCT.values())
 
 
 def wasm_images(industries: Iterable[Industry]) -> list[str]:

@@ -23,6 +23,7 @@ CONNECTION = {"ansible_user", "ansible_host", "ansible_port"}
 every_inventory = pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
 
 
+@cache
 def listed(inventory: Path) -> dict[str, Any]:
     done = subprocess.run(
         ["ansible-inventory", "-i", str(inventory), "--list"], cwd=ROOT, capture_output=True, text=True, check=False
