@@ -6,7 +6,7 @@ import ipaddress
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -34,6 +34,8 @@ PACKAGES = (
 SIZE = "16G"
 # The unpacked root and the disk beside it, then the disk alone.
 NEEDED_BYTES = 4 * 1024**3
+# What the first boot says on the console when it has gone well.
+FIRST_BOOT_DONE = "first boot: done"
 FSTAB = "/dev/vda / ext4 errors=remount-ro 0 1\n"
 
 
@@ -44,7 +46,7 @@ class DiskRecipe(image.Recipe):
     packages: tuple[str, ...] = PACKAGES
 
     machine: ClassVar[str] = "machine.internal"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def own_hooks(self) -> list[str]:
         """A host of its own starts its own network; which one is written into each host's copy."""
@@ -90,7 +92,13 @@ sync -f {disk.image}
 """
 
 
-def ensure(folder: Path, recipe: DiskRecipe, root: list[str], progress: Progress, run: Run = run) -> Disk:
+def ensure(
+    folder: Path,
+    recipe: DiskRecipe,
+    root: list[str],
+    progress: Progress,
+    first_boot: Callable[[Disk], list[str]],
+) -> Disk:
     """The disk; made if it isn't there, once, whoever asks at the same time."""
     if os.uname().machine != "x86_64":
         raise LabError(f"This machine is {os.uname().machine}: virtual machines are made on x86_64 only.")
@@ -100,12 +108,15 @@ def ensure(folder: Path, recipe: DiskRecipe, root: list[str], progress: Progress
     with locks.held(folder / "lock", progress.note) as lock:
         if disk.folder.is_dir():
             return disk
-        workshop = Workshop("virtual machines' disk", folder, NEEDED_BYTES, root, lock, progress, run)
+        workshop = Workshop("virtual machines' disk", folder, NEEDED_BYTES, root, lock, progress)
         workshop.begin()
         part = Disk(workshop.scratch / recipe.key)
         part.folder.mkdir()
         workshop.bootstrap(recipe.command(workshop.scratch / "root"), recipe.sources)
         workshop.do(["sh", "-euc", _commands(workshop.scratch / "root", part)], "mkfs")
+        workshop.do(first_boot(part), "first-boot")
+        if FIRST_BOOT_DONE not in (folder / "first-boot.log").read_text(encoding="utf-8"):
+            raise LabError(f"The virtual machines' disk does not boot; its console: {folder / 'first-boot.log'}")
         part.folder.rename(disk.folder)
         workshop.clear()
     return disk

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab import disk as disks
-from lab import locks, ssh
+from lab import locks, qemu, ssh
 from lab.disk import Disk
 from lab.errors import LabError
 from lab.hosts import Host, mac, place
@@ -33,16 +33,26 @@ LAUNCH = 'echo $$ > "$1.part" && mv "$1.part" "$1" && shift && exec "$@" < /dev/
 END_SECONDS = 30.0
 
 
-class Kit:
-    """What is made once for all labs: QEMU, the disk, and which accelerator works. Asked for when a host is started."""
+# What is made once for all labs: QEMU, the disk, and which accelerator works. Asked for when a host is started.
+Kit = Callable[[Step], tuple[Qemu, Disk, str]]
 
-    def __init__(self, qemu: Callable[[], Qemu], disk: Callable[[], Disk], memory: Path) -> None:
-        self._qemu, self._disk, self._memory = qemu, disk, memory
 
-    def get(self, step: Step) -> tuple[Qemu, Disk, str]:
-        """QEMU, the disk and the accelerator."""
-        qemu, disk = self._qemu(), self._disk()
-        return qemu, disk, qemu.accelerator(disk, self._memory, step)
+def machine_kit(cache: Path, root: Callable[[], list[str]], progress: Progress) -> Kit:
+    """The kit of this machine, in the cache that all labs share."""
+
+    def get(step: Step) -> tuple[Qemu, Disk, str]:
+        program = qemu.ensure(cache / "qemu", root(), progress)
+        known = cache / "qemu" / "accelerator.json"
+        disk = disks.ensure(
+            cache / "disk",
+            disks.DiskRecipe.here(),
+            root(),
+            progress,
+            lambda made: program.first_boot_command(made, program.accelerator(made, known, step)),
+        )
+        return program, disk, program.accelerator(disk, known, step)
+
+    return get
 
 
 class VirtualMachineHosts(ReachedBySsh):
@@ -193,7 +203,7 @@ class VirtualMachineHosts(ReachedBySsh):
     def up(self, names: Sequence[str], progress: Progress) -> list[Host]:
         """These hosts and no others of this lab, running and reachable by ssh."""
         with progress.step("QEMU and the disk") as step:
-            qemu, disk, accelerator = self._kit.get(step)
+            qemu, disk, accelerator = self._kit(step)
         if accelerator == "tcg":
             progress.note("        KVM runs no guest on this machine: hosts are emulated, and slow")
         hosts = self._hosts(names)
@@ -252,7 +262,7 @@ class VirtualMachineHosts(ReachedBySsh):
         progress = Progress()
         if self._state(host.name) != "running":
             with progress.step(f"start {host.name}") as step:
-                qemu, disk, accelerator = self._kit.get(step)
+                qemu, disk, accelerator = self._kit(step)
                 self.lan.plug(host.name)
                 self._start(host.name, qemu.command(self._guest(host.name), disk, accelerator))
         self._wait(host, progress)

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab import disk, image, inventory, limits, locks, packages, qemu, topology
+from lab import image, inventory, limits, locks, packages, topology
 from lab.containers import ContainerHosts
+from lab.errors import LabError
 from lab.hosts import Host, HostKind
-from lab.machines import Kit, VirtualMachineHosts
+from lab.machines import VirtualMachineHosts, machine_kit
 from lab.paths import LabPaths
 from lab.podman import Podman
 from lab.process import SEARCH_PATH
@@ -37,13 +38,10 @@ class Lab:
     def _kind(self, kind: Kind, *, systemd: bool = True) -> HostKind:
         closed = self.topology.airgapped
         if kind is Kind.VM:
-            root, cache = self.podman.root, self.paths.cache
-            kit = Kit(
-                lambda: qemu.ensure(cache / "qemu", root(), self.progress),
-                lambda: disk.ensure(cache / "disk", disk.DiskRecipe.here(), root(), self.progress),
-                cache / "qemu" / "accelerator.json",
-            )
-            return VirtualMachineHosts(self.paths, kit, root, airgapped=closed)
+            if not systemd:
+                raise LabError("--without-systemd is for containers: a virtual machine boots by systemd.")
+            kit = machine_kit(self.paths.cache, self.podman.root, self.progress)
+            return VirtualMachineHosts(self.paths, kit, self.podman.root, airgapped=closed)
         return ContainerHosts(
             self.paths,
             lambda: image.ensure(self.paths.image, image.Recipe.here(), self.podman, self.progress),

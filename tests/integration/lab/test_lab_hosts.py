@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import shlex
 import signal
 import socket
 import subprocess
@@ -20,28 +19,15 @@ import pytest
 import yaml
 
 from lab import aptsources
-from lab.paths import CHECKOUT, LabPaths
+from lab.paths import CHECKOUT
 from lab.podman import LABEL, Podman
+from tests.integration.lab.commands import Commands
 
-NAME = "labtest"
-PATHS = LabPaths.of(NAME)
+lab = Commands("labtest")
+PATHS = lab.paths
 PODMAN = Podman()
 
 pytestmark = pytest.mark.lab
-
-
-def lab(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command, *rest = arguments
-    done = subprocess.run(
-        [sys.executable, "-m", "lab", command, "--name", NAME, *rest],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stderr
-    return done
 
 
 def container_ids() -> dict[str, str]:
@@ -214,9 +200,9 @@ def test_killed_up_is_finished_by_the_next(moment: str, tmp_path: Path) -> None:
     )
     shim.chmod(0o755)
     killed = subprocess.Popen(
-        [sys.executable, "-m", "lab", "up", "--name", NAME],
+        lab.line("up"),
         cwd=CHECKOUT,
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        env={**lab.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -233,23 +219,6 @@ def test_killed_up_is_finished_by_the_next(moment: str, tmp_path: Path) -> None:
     assert len(PODMAN.labelled(PATHS.id)["volume"]) == 3
 
 
-# Where a connection is refused by whom: 0 connected, else the error's number.
-CONNECT = """
-import socket, sys
-for place in sys.argv[1:]:
-    address, _, port = place.rpartition(":")
-    with socket.socket() as probe:
-        probe.settimeout(10)
-        print(place, probe.connect_ex((address, int(port))))
-"""
-
-
-def connect(host: str, *places: str) -> dict[str, int]:
-    """What a host gets when it connects there."""
-    said = lab("shell", host, shlex.join(["python3", "-c", CONNECT, *places])).stdout
-    return {place: int(code) for place, code in (line.split() for line in said.splitlines())}
-
-
 @pytest.fixture(scope="module")
 def closed_lab() -> None:
     lab("up", "--count", "1", "--agents", "1", "--airgapped")
@@ -264,7 +233,7 @@ class TestAirgapped:
         mirror = urlsplit(aptsources.for_release(aptsources.read())[0].uri)
         mirror_address = socket.gethostbyname(mirror.hostname or "")
         outside = [f"{mirror_address}:{mirror.port or 80}", "1.1.1.1:443", f"{gateway}:22"]
-        answers = connect("edge1", f"{agent}:22", *outside)
+        answers = lab.connect("edge1", f"{agent}:22", *outside)
         assert answers == {f"{agent}:22": 0, **dict.fromkeys(outside, errno.EHOSTUNREACH)}
 
     def test_names_are_not_resolved_and_apt_gets_nothing(self) -> None:
@@ -276,7 +245,7 @@ class TestAirgapped:
 
     def test_stays_closed_until_it_is_opened(self) -> None:
         lab("up")
-        assert connect("edge1", "1.1.1.1:443") == {"1.1.1.1:443": errno.EHOSTUNREACH}
+        assert lab.connect("edge1", "1.1.1.1:443") == {"1.1.1.1:443": errno.EHOSTUNREACH}
         lab("up", "--connected", "--agents", "0")
         assert lab("shell", "edge1", "apt-get --error-on=any update", check=False).returncode == 0
 

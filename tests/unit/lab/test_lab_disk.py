@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lab import disk, process
+from lab import debian, disk, process
 from lab.aptsources import Source
 from lab.disk import Disk, DiskRecipe, network_files
 from lab.errors import LabError
 from lab.image import Recipe
 from lab.progress import Progress
-from tests.unit.lab.fakes import FakeRun
 
 SOURCES = [Source("http://mirror.example.com/debian", "trixie")]
 # On Debian these lie where a user does not look.
@@ -84,16 +83,34 @@ def test_file_that_can_not_be_written_is_an_error_and_leaves_no_disk(small: Disk
     assert not target.exists()
 
 
+def no_boot(_: Disk) -> list[str]:
+    raise AssertionError
+
+
+def test_disk_that_does_not_boot_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def stream(command: list[str], *, log: Path, **_: object) -> None:
+        done.append(log.name)
+        log.write_text("Kernel panic - not syncing\n")
+
+    monkeypatch.setattr(debian, "stream", stream)
+    progress = Progress(Console(file=io.StringIO()))
+    with pytest.raises(LabError, match=r"disk does not boot; its console: .*first-boot\.log"):
+        disk.ensure(tmp_path, DiskRecipe(SOURCES), [], progress, lambda made: ["boot", str(made.image)])
+    assert done == ["mmdebstrap.log", "mkfs.log", "first-boot.log"]
+    assert not (tmp_path / DiskRecipe(SOURCES).key).exists()
+
+
 def test_other_architecture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "6", "", "aarch64")))
     progress = Progress(Console(file=io.StringIO()))
     with pytest.raises(LabError, match="This machine is aarch64: virtual machines are made on x86_64 only"):
-        disk.ensure(tmp_path, DiskRecipe(SOURCES), [], progress, FakeRun())
+        disk.ensure(tmp_path, DiskRecipe(SOURCES), [], progress, no_boot)
 
 
 def test_finished_disk_is_not_made_again(tmp_path: Path) -> None:
-    recipe, run = DiskRecipe(SOURCES), FakeRun()
+    recipe = DiskRecipe(SOURCES)
     (tmp_path / recipe.key).mkdir()
-    found = disk.ensure(tmp_path, recipe, [], Progress(Console(file=io.StringIO())), run)
+    found = disk.ensure(tmp_path, recipe, [], Progress(Console(file=io.StringIO())), no_boot)
     assert found.folder == tmp_path / recipe.key
-    assert run.asked == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab import qemu
-from lab.disk import Disk
+from lab.disk import FIRST_BOOT_DONE, Disk
 from lab.progress import Step
 from lab.qemu import PROBE_PASSED, Guest, Qemu
 from tests.unit.lab.fakes import Answer, FakeRun
@@ -45,6 +45,15 @@ def test_host_has_its_own_disk_network_and_console() -> None:
 
 def test_probe_writes_nothing_to_the_common_disk() -> None:
     assert "snapshot=on" in Qemu(Path("/q")).probe_command(DISK)[-1]
+
+
+def test_first_boot_fits_into_a_kernels_command_line_as_one_word() -> None:
+    command = Qemu(Path("/q")).first_boot_command(DISK, "tcg")
+    line = command[command.index("-append") + 1]
+    assert len(line) < 2048
+    assert line.count('"') == 2
+    assert line.endswith('"')
+    assert FIRST_BOOT_DONE in line
 
 
 @pytest.mark.parametrize(
