@@ -44,6 +44,8 @@ class Image:
     labels: Mapping[str, str] = field(default_factory=dict)
     # For readers of the image: container engines take annotations from the pod, not from here.
     annotations: Mapping[str, str] = field(default_factory=dict)
+    # A tar file below the files: a root file system that something else has made.
+    base: Path | None = None
 
 
 def _tar(files: Sequence[ImageFile]) -> bytes:
@@ -75,7 +77,17 @@ class _Blobs:
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(blob)}
 
 
-def _config(image: Image, layer: bytes) -> bytes:
+def _sha256(blob: bytes) -> str:
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
+
+
+def _layers(image: Image) -> list[bytes]:
+    """The base, then the files."""
+    files = [_tar(sorted(image.files, key=lambda file: file.path))] if image.files else []
+    return [image.base.read_bytes(), *files] if image.base else files
+
+
+def _config(image: Image, layers: Sequence[bytes]) -> bytes:
     return _json(
         {
             "architecture": image.arch,
@@ -90,20 +102,23 @@ def _config(image: Image, layer: bytes) -> bytes:
                 "User": image.user,
                 "WorkingDir": "/",
             },
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-            "history": [{"created": EPOCH, "created_by": "edgefleet.wasm lab builder"}],
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers],
+            },
+            "history": [{"created": EPOCH, "created_by": "edgefleet.wasm lab builder"} for _ in layers],
         }
     )
 
 
 def _described(image: Image, blobs: _Blobs) -> dict[str, Any]:
     """Keep an image's blobs; its line in the archive's index."""
-    layer = _tar(sorted(image.files, key=lambda file: file.path))
+    layers = _layers(image)
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": blobs.add(CONFIG, _config(image, layer)),
-        "layers": [blobs.add(LAYER, layer)],
+        "config": blobs.add(CONFIG, _config(image, layers)),
+        "layers": [blobs.add(LAYER, layer) for layer in layers],
         "annotations": dict(image.annotations),
     }
     return {

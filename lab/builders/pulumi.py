@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import locks, process
-from lab.builders import golang
 from lab.builders.base import digest
 from lab.builders.golang import MODULES, Go
 from lab.errors import LabError
+from lab.paths import cache_root
 from lab.progress import Progress
 
 CLI, PYTHON, KUBERNETES = MODULES / "pulumi", MODULES / "pulumi-python", MODULES / "pulumi-kubernetes"
@@ -28,6 +28,8 @@ PKG, SDK = "github.com/pulumi/pulumi/pkg/v3", "github.com/pulumi/pulumi/sdk/v3"
 EXEC = "pulumi-language-python-exec"
 # The release that the provider's module belongs to. It must be the version of the Python package pulumi-kubernetes.
 PROVIDER_VERSION = "4.25.0"
+# Part of the folder's name: raise it when the commands below change in a way that the modules don't show.
+RECIPE = 1
 TAGS = ("osusergo", "grpcnotrace")
 # go.mod of the CLI and of the provider say so.
 OLDEST_GO = (1, 25)
@@ -56,8 +58,8 @@ class PulumiTools:
     @property
     def key(self) -> str:
         """Changes when the programs have to be built again."""
-        parts = (CLI, PYTHON, KUBERNETES, Path(__file__), Path(golang.__file__))
-        return f"{self.version}-{digest(self.go.version, *parts)[:12]}"
+        parts = repr((RECIPE, self.go.version, TAGS, PROVIDER_VERSION))
+        return f"{self.version}-{digest(parts, CLI, PYTHON, KUBERNETES)[:12]}"
 
     @property
     def programs(self) -> Path:
@@ -127,7 +129,7 @@ class PulumiTools:
 
 def tools(cache: Path, progress: Progress) -> PulumiTools:
     """The programs in a cache."""
-    return PulumiTools(cache / "pulumi", Go(progress))
+    return PulumiTools(cache / "toolchain" / "pulumi", Go(progress))
 
 
 def environment(programs: Path, home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -151,3 +153,13 @@ def environment(programs: Path, home: Path, environ: Mapping[str, str] = os.envi
         "PULUMI_SKIP_UPDATE_CHECK": "1",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
     }
+
+
+def main() -> None:
+    """Build them with their progress shown: `python -m lab.builders.pulumi`, before tests that would do so silently."""
+    progress = Progress()
+    progress.note(f"Pulumi: {tools(cache_root(), progress).ensure()}")
+
+
+if __name__ == "__main__":
+    main()
