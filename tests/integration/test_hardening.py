@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -209,6 +209,15 @@ def test_change_that_locks_out_is_taken_back_by_the_host(site: Lab, edge: Host) 
     assert play(site)["changed"] == 0
 
 
+def end_with_children(pid: int) -> None:
+    """kill -9, the children first: Ansible's workers have sessions of their own and would go on without it."""
+    found = subprocess.run(["pgrep", "--parent", str(pid)], check=False, capture_output=True, text=True).stdout
+    for child in found.split():
+        end_with_children(int(child))
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def kill_when_unconfirmed(lab: Lab, host: Host) -> None:
     """Play the role and kill Ansible after the host was changed and before the change is confirmed."""
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(lab.paths.inventory), PLAYBOOK]
@@ -218,7 +227,7 @@ def kill_when_unconfirmed(lab: Lab, host: Host) -> None:
     ) as run:
         script = f"for i in $(seq 600); do [ -d {PENDING} ] && exit 0; sleep 0.05; done; exit 1"
         shell(lab.hosts, host, script)
-        os.killpg(run.pid, signal.SIGKILL)
+        end_with_children(run.pid)
     until("table loaded by the module, which goes on", 10, lambda: has_table(lab, host))
     assert shell(lab.hosts, host, f"ls {PENDING}"), "the change was confirmed before Ansible was killed"
 
