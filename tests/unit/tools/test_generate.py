@@ -17,7 +17,7 @@ SYSTEM = "examination-system"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("industries", "docs", "policies", "roles/hardening/defaults"):
+    for name in ("industries", "docs", "policies", "roles/hardening"):
         if (generate.ROOT / name).is_dir():
             shutil.copytree(generate.ROOT / name, tmp_path / name)
     assert generate.main([], tmp_path) == 0
