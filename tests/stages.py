@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
 # The lab that the tests make and remove: never the one a person has brought up with `make lab`.
 TEST_LAB = "test"
+POLICY_TOOLS = ("python", "-m", "lab.builders.opa")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Result:
 
 def python_files() -> tuple[str, ...]:
     """Folders that hold Python of ours, as far as they exist."""
-    return tuple(name for name in ("lab", "plugins", "tests", "molecule") if (ROOT / name).is_dir())
+    folders = ("lab", "plugins", "pulumi/edgefleet_pulumi", "tests", "tools", "molecule")
+    return tuple(name for name in folders if (ROOT / name).is_dir())
 
 
 def tracked(*patterns: str) -> tuple[str, ...]:
@@ -93,6 +95,8 @@ def static() -> Stage:
             ("shellcheck", *shell_scripts()),
             # Else a collection of the same name in the home folder would be looked at in place of this one.
             ("env", f"ANSIBLE_HOME={ROOT}/.venv/ansible", "ansible-lint"),
+            # Built once, then found: the tests of the policies need them, and a build should be seen.
+            POLICY_TOOLS,
             ("pytest", "-q", "-n", "2", "tests/static"),
         ),
     )
@@ -100,7 +104,7 @@ def static() -> Stage:
 
 def unit() -> Stage:
     """Unit tests: no lab, no network."""
-    return Stage("unit", (("pytest", "-q", "-n", "2", "tests/unit"),))
+    return Stage("unit", (POLICY_TOOLS, ("pytest", "-q", "-n", "2", "tests/unit")))
 
 
 def lab_stages() -> list[Stage]:
