@@ -1,0 +1,217 @@
+"""The engine of Wasm pods: without LLVM, and back to Debian's by itself when anything it depends on changes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import workload
+from lab.builders import wasm
+from lab.hosts import Host
+from lab.session import Lab
+from tests.integration.hosts import ask, playbook, recap, shell, until
+
+pytestmark = pytest.mark.lab
+ENGINES = "/usr/local/lib/edgefleet/wasm-engine"
+LIVE = f"{ENGINES}/bin/crun"
+DEBIAN = "/usr/lib/x86_64-linux-gnu/libwasmedge.so.0.1.0"
+USER_ID = wasm.USER.partition(":")[0]
+# Lean and distro in turn, so that what else the machine does falls on both alike.
+TIMED = textwrap.dedent(f"""
+    import json, pathlib, subprocess, tempfile, time
+    folder = pathlib.Path(tempfile.mkdtemp())
+    (folder / "rootfs").mkdir()
+    probe = "0061736d01000000 0104016000000302010007 0a01065f7374617274 00000a040102000b"
+    (folder / "rootfs" / "probe.wasm").write_bytes(bytes.fromhex(probe))
+    subprocess.run(["crun", "spec", "--bundle", str(folder)], check=True)
+    spec = json.loads((folder / "config.json").read_text())
+    spec["process"].update(args=["/probe.wasm"], terminal=False)
+    spec["annotations"] = {{"module.wasm.image/variant": "compat-smart"}}
+    spec["linux"].pop("resources", None)
+    (folder / "config.json").write_text(json.dumps(spec))
+    times = {{"{LIVE}": [], "/usr/bin/crun": []}}
+    for number in range(41):
+        for program, taken in times.items():
+            began = time.perf_counter()
+            run = [program, "--cgroup-manager=disabled", "run", "--bundle", str(folder), f"t{{number}}"]
+            subprocess.run(run, check=True)
+            taken.append(1000 * (time.perf_counter() - began))
+    print(json.dumps([taken[1:] for taken in times.values()]))
+""")
+
+
+def state(lab: Lab, host: Host) -> dict[str, str]:
+    lines = shell(lab.hosts, host, "cat /run/edgefleet/wasm-engine").splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def bundle(lab: Lab, host: Host) -> str:
+    return shell(lab.hosts, host, f"echo {ENGINES}/lean-*").strip()
+
+
+def pods(lab: Lab, host: Host) -> dict[str, tuple[str, int]]:
+    """Of the workload: each pod's id and restarts."""
+    out = shell(lab.hosts, host, f"k3s kubectl -n {workload.NAMESPACE} get pods -o json")
+    return {
+        pod["metadata"]["name"]: (pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"])
+        for pod in json.loads(out)["items"]
+        if "deletionTimestamp" not in pod["metadata"]
+    }
+
+
+def engines_of_pods(lab: Lab, host: Host) -> list[str]:
+    """Each running workload's engine, by what is mapped."""
+    look = "grep -oE '/[^ ]*lib(wasmedge|LLVM)[^ ]*' /proc/$p/maps | sort -u | xargs"
+    script = f"for p in $(pgrep -u {USER_ID}); do {look}; done"
+    mapped = [line for line in shell(lab.hosts, host, script).splitlines() if "libwasmedge" in line]
+    return sorted("lean" if ENGINES in line else "distro" for line in mapped)
+
+
+@contextmanager
+def one_more_pod(lab: Lab, host: Host) -> Iterator[None]:
+    """Ready when this is entered, gone when it is left."""
+    kubectl = f"k3s kubectl -n {workload.NAMESPACE}"
+    scale = f"{kubectl} scale deployment --all --replicas"
+    shell(lab.hosts, host, f"{scale}=2 && {kubectl} rollout status deployment --timeout=180s")
+    try:
+        yield
+    finally:
+        shell(lab.hosts, host, f"{scale}=1")
+        until("one pod", 60, lambda: len(pods(lab, host)) == 1)
+
+
+@contextmanager
+def altered(lab: Lab, host: Host, path: str, script: str) -> Iterator[None]:
+    """A file on the host, replaced by a copy of the same age with something done to it, and put back."""
+    shell(lab.hosts, host, f"cp -a {path} /root/kept && cp -a {path} /root/new && ( set -- /root/new; {script} )")
+    shell(lab.hosts, host, f"[ ! -e /root/new ] && rm {path} || mv /root/new {path}")
+    try:
+        yield
+    finally:
+        shell(lab.hosts, host, f"mv /root/kept {path}")
+
+
+def until_live(lab: Lab, host: Host, wanted: str) -> dict[str, str]:
+    until(f"the engine is {wanted}", 20, lambda: state(lab, host)["live"] == wanted)
+    target = shell(lab.hosts, host, f"readlink {LIVE}").strip()
+    assert target == ("/usr/bin/crun" if wanted == "distro" else f"{bundle(lab, host)}/crun")
+    return state(lab, host)
+
+
+def smoke(lab: Lab, host: Host, reports: Path, *variables: str) -> dict[str, Any]:
+    given = [
+        word for one in (f"edgefleet_report_dir={reports}", "wasm_smoke_samples=5", *variables) for word in ("-e", one)
+    ]
+    run = playbook(lab.paths, "edgefleet.wasm.smoke", "--limit", f"{host.name},localhost", *given)
+    assert run.returncode == 0, run.stdout + run.stderr
+    document: dict[str, Any] = json.loads((reports / f"{host.name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lean(lab: Lab, host: Host) -> None:
+    assert state(lab, host) == {"wanted": "lean", "live": "lean", "reason": ""}
+
+
+def test_pods_run_without_llvm(lab: Lab, host: Host) -> None:
+    assert engines_of_pods(lab, host) == ["lean"]
+    assert ask(lab.hosts, host)
+
+
+def test_every_check_passes_under_lean_and_under_distro(lab: Lab, host: Host, tmp_path: Path) -> None:
+    """With Debian's crun the same look at what is mapped finds LLVM: it can fail."""
+    with_lean = smoke(lab, host, tmp_path)["identity"]["engine"]
+    assert (with_lean["live"], with_lean["llvm"], with_lean["version"]) == ("lean", "none", wasm.ENGINE_VERSION)
+    assert with_lean["library"] == f"{bundle(lab, host)}/libwasmedge.so.0"
+    with_distro = smoke(lab, host, tmp_path, "wasm_smoke_runtime=/usr/bin/crun")["identity"]["engine"]
+    assert (with_distro["llvm"], with_distro["sha256"]) == ("shared", with_lean["sha256"])
+
+
+def test_cold_start_against_distro_in_one_run(lab: Lab, host: Host) -> None:
+    out = shell(
+        lab.hosts, host, f"cat > /root/timed.py <<'END'\n{TIMED}\nEND\npython3 /root/timed.py; rm /root/timed.py"
+    )
+    lean, distro = map(statistics.median, json.loads(out.splitlines()[-1]))
+    print(
+        f"crun run, median of 40 each, interleaved: lean {lean:.1f} ms, distro {distro:.1f} ms, "
+        f"ratio {lean / distro:.2f}"
+    )
+    assert lean < 0.75 * distro
+
+
+@pytest.mark.parametrize("what", ["libwasmedge", "stand-in missing"])
+def test_running_pods_stay_and_new_ones_start_when_it_falls_back(
+    lab: Lab, host: Host, tmp_path: Path, what: str
+) -> None:
+    before = pods(lab, host)
+    path = DEBIAN if what == "libwasmedge" else f"{bundle(lab, host)}/libLLVM.so.19.1"
+    script, why = ('printf x >> "$1"', "has changed") if what == "libwasmedge" else ('rm "$1"', "is missing")
+    with altered(lab, host, path, script):
+        assert until_live(lab, host, "distro")["reason"] == f"{path} {why}"
+        with one_more_pod(lab, host):
+            assert engines_of_pods(lab, host) == ["distro", "lean"]
+            assert before.items() <= pods(lab, host).items()
+        told = smoke(lab, host, tmp_path)
+        assert f"Wasm pods get the engine distro, wanted is lean: {path} {why}" in told["warnings"]
+        assert told["identity"]["engine"]["llvm"] == "shared"
+    until_live(lab, host, "lean")
+    with one_more_pod(lab, host):
+        assert engines_of_pods(lab, host)[-1] == "lean"
+    assert ask(lab.hosts, host)
+
+
+@pytest.mark.parametrize(
+    ("place", "script", "why"),
+    [
+        ("/usr/bin/crun", 'printf x >> "$1"', "has changed"),
+        ("/libLLVM.so.19.1", 'printf x | dd of="$1" bs=1 seek=4096 conv=notrunc 2>&1', "has changed"),
+        ("/libwasmedge.so.0", 'rm "$1"', "is missing"),
+        ("/crun", ': > "$1"', "has changed"),
+    ],
+)
+def test_every_file_counts(lab: Lab, host: Host, place: str, script: str, why: str) -> None:
+    path = place if place.startswith("/usr") else f"{bundle(lab, host)}{place}"
+    with altered(lab, host, path, script):
+        assert until_live(lab, host, "distro")["reason"] == f"{path} {why}"
+    until_live(lab, host, "lean")
+
+
+def test_fallback_holds_from_boot_on(lab: Lab, host: Host) -> None:
+    """What changed while the host was down, or while nothing watched, is seen before containerd starts."""
+    shell(lab.hosts, host, "systemctl stop edgefleet-wasm-engine.path")
+    with altered(lab, host, "/usr/bin/crun", 'printf x >> "$1"'):
+        assert state(lab, host)["live"] == "lean", "nothing should have looked"
+        lab.hosts.reboot(host.name, power_cut=True)
+        until("the reason is told", 60, lambda: state(lab, host)["reason"] == "/usr/bin/crun has changed")
+        until("workload answers after the reboot", 180, lambda: bool(ask(lab.hosts, host)))
+        assert engines_of_pods(lab, host) == ["distro"]
+    until_live(lab, host, "lean")
+
+
+def test_site_mends_a_damaged_engine(lab: Lab, host: Host) -> None:
+    shell(lab.hosts, host, f"printf x >> {bundle(lab, host)}/libLLVM.so.19.1")
+    until_live(lab, host, "distro")
+    words = ("edgefleet.wasm.site", "--limit", f"{host.name},localhost", "--tags", "wasm_runtime")
+    run = playbook(lab.paths, *words)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert recap(run.stdout)[host.name]["changed"] == 1, run.stdout
+    until_live(lab, host, "lean")
+    assert recap(playbook(lab.paths, *words).stdout)[host.name]["changed"] == 0
+
+
+def test_host_whose_packages_the_mirror_does_not_know_runs_debians_engine(lab: Lab, host: Host) -> None:
+    words = ("edgefleet.wasm.site", "--limit", f"{host.name},localhost", "--tags", "wasm_runtime")
+    with altered(lab, host, DEBIAN, 'printf x >> "$1"'):
+        run = playbook(lab.paths, *words)
+        assert run.returncode == 0, run.stdout + run.stderr
+        told = " ".join(run.stdout.split())
+        assert "runs Wasm with the engine distro, not lean: the mirror has no wasm-engine-lean for this host" in told
+        until_live(lab, host, "distro")
+    until_live(lab, host, "lean")
