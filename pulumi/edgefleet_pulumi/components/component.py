@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import pulumi
 
+# What is not ready by then has an error to show: Pulumi would go on waiting for ten minutes.
+PATIENCE = pulumi.CustomTimeouts(create="5m", update="5m", delete="5m")
+
 
 class Component(pulumi.ComponentResource):
     """A component whose resources wait for what the component itself was told to depend on.
@@ -19,5 +22,5 @@ class Component(pulumi.ComponentResource):
 
     def own(self, after: Sequence[pulumi.Resource] = ()) -> pulumi.ResourceOptions:
         """Options of a resource that belongs to this component."""
-        mine = pulumi.ResourceOptions(parent=self, depends_on=list(after))
+        mine = pulumi.ResourceOptions(parent=self, depends_on=list(after), custom_timeouts=PATIENCE)
         return pulumi.ResourceOptions.merge(self._waits, mine)

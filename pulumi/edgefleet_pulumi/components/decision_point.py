@@ -71,7 +71,8 @@ def _container(args: DecisionPointArgs) -> core.v1.ContainerArgs:
             "--log-format=json",
             # Nobody is asked for a newer version, nobody is told of this one.
             "--disable-telemetry",
-            "/policy",
+            # File by file: in the volume's folder each of them can be seen a second time, through a hidden link.
+            *(f"/policy/{name}" for name in sorted(args.rego)),
         ],
         ports=[core.v1.ContainerPortArgs(name="opa-health", container_port=HEALTH_PORT)],
         resources=pods.requirements(RESOURCES),

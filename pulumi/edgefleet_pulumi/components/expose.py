@@ -97,7 +97,8 @@ def _terminator(args: ExposeArgs, tls_port: int) -> core.v1.ContainerArgs:
             core.v1.ContainerPortArgs(name=f"tls-status-{args.index}", container_port=status),
         ],
         resources=pods.requirements(RESOURCES),
-        readiness_probe=pods.tcp_probe(tls_port, period=5),
+        # Whether it reaches what it stands before. A bare connection to the TLS port would be an error in its log.
+        readiness_probe=pods.http_probe("/_status", status, period=5),
         liveness_probe=pods.http_probe("/_metrics", status),
         security_context=pods.container_security(),
         volume_mounts=[pods.mount("tls", "/run/secrets/tls", read_only=True)],

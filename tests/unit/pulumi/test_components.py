@@ -233,6 +233,7 @@ def test_the_decision_point_is_reached_from_its_pod_only() -> None:
     assert isinstance(arguments, list)
     assert "--addr=127.0.0.1:8181" in arguments
     assert "--set=decision_logs.console=true" in arguments
+    assert arguments[-1] == "/policy/b.rego"
     assert points[0].environment == {"OPA_URL": "http://127.0.0.1:8181/v1/data/a/b/decision"}
     assert one(found, "ConfigMap", "s-policy")["data"] == {"b.rego": "package a.b\n"}
 
