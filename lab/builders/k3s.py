@@ -97,6 +97,9 @@ class K3sDouble:
         copy_sources(sources, self.version)
         self._build_kubernetes(sources, payload / "bin", workdir)
         self._build_cni(payload / "bin", workdir)
+        self.go.build(
+            "k3s double: ipset", sources, ["./cmd/ipset"], to=payload / "bin" / "aux", log=workdir / "ipset.log"
+        )
         containerd.build_programs(self.go, ("ctr",), payload / "bin", workdir / "ctr.log")
         for name, program in LINKS.items():
             (payload / "bin" / name).symlink_to(program)

@@ -38,6 +38,7 @@ type Balancer struct {
 
 	mutex sync.Mutex
 	state state
+	lost  bool // nobody answered last time: told once
 }
 
 // Listen opens the port and reads what an earlier run has learnt.
@@ -112,8 +113,8 @@ func (b *Balancer) Serve(ctx context.Context) error {
 func (b *Balancer) pass(client net.Conn) {
 	defer client.Close()
 	server, err := b.dial()
+	b.tell(err)
 	if err != nil {
-		log.Printf("Load balancer: %v", err)
 		return
 	}
 	defer server.Close()
@@ -125,6 +126,18 @@ func (b *Balancer) pass(client net.Conn) {
 		}()
 	}
 	<-ended // the other copy ends with the connections
+}
+
+func (b *Balancer) tell(err error) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	switch {
+	case err != nil && !b.lost:
+		log.Printf("Load balancer: no server answers: %v", err)
+	case err == nil && b.lost:
+		log.Print("Load balancer: a server answers again")
+	}
+	b.lost = err != nil
 }
 
 // dial tries the known servers, then the configured one; one that answers is the first to be tried next time.

@@ -99,10 +99,7 @@ func (o *Options) Teach() (supervisor.Config, error) {
 		HTTPSPort: o.Port, SupervisorPort: o.Port, DisableCCM: !o.CloudController, DisableNPC: !o.NetworkPolicy,
 		DisableKubeProxy: !o.KubeProxy, FlannelBackend: o.FlannelBackend, EgressSelectorMode: o.EgressSelectorMode,
 		EncryptSecrets: o.SecretsEncryption, ExtraAPIArgs: o.APIServerArgs, ExtraControllerArgs: o.ControllerManagerArgs,
-		ExtraSchedulerAPIArgs: o.SchedulerArgs,
-	}
-	if !o.Disable[LocalStorage] {
-		settings.LocalStoragePath = o.LocalStoragePath
+		ExtraSchedulerAPIArgs: o.SchedulerArgs, LocalStoragePath: o.LocalStoragePath,
 	}
 	return settings, nil
 }

@@ -24,8 +24,6 @@ import (
 const (
 	defaultKubeconfig = "/etc/rancher/k3s/k3s.yaml"
 	nodeFolder        = "/etc/rancher/node"
-	// LocalStorage is the name by which the provisioner of local volumes is disabled.
-	LocalStorage = "local-storage"
 )
 
 // Prepare writes everything that the components read: folders, certificates, kubeconfigs, token, encryption key.

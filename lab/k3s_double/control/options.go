@@ -55,7 +55,7 @@ type Options struct {
 	NetworkPolicy      bool
 	EgressSelectorMode string
 	SecretsEncryption  bool
-	LocalStoragePath   string
+	LocalStoragePath   string // empty: no local volumes
 	Debug              bool
 	Verbosity          int
 	VModule            string
@@ -132,9 +132,11 @@ func NewOptions(s config.Settings, host Host) (*Options, error) {
 	o.FlannelBackend, o.EgressSelectorMode = s.String("flannel-backend"), s.String("egress-selector-mode")
 	o.APIServerArgs, o.SchedulerArgs = s.List("kube-apiserver-arg"), s.List("kube-scheduler-arg")
 	o.ControllerManagerArgs = append(slices.Clone(s.List("kube-controller-manager-arg")), s.List("kube-controller-arg")...)
-	o.LocalStoragePath = firstOf(s.String("default-local-storage-path"), o.Path("storage"))
 	for _, name := range s.Split("disable") {
 		o.Disable[name] = true
+	}
+	if !o.Disable["local-storage"] {
+		o.LocalStoragePath = firstOf(s.String("default-local-storage-path"), o.Path("storage"))
 	}
 	if !o.CloudController {
 		o.Disable["ccm"] = true

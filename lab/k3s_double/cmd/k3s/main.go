@@ -192,9 +192,10 @@ func unpacked(args []string, env func(string) (string, bool)) (string, error) {
 	return unpack.Ensure(dir, strings.TrimSpace(string(hash)), content)
 }
 
-// handOver becomes the program; its own programs come first on its PATH.
+// handOver becomes the program; its own programs come first on its PATH, and those that the host may have come last.
 func handOver(program string, argv []string) error {
-	if err := os.Setenv("PATH", filepath.Dir(program)+":"+os.Getenv("PATH")); err != nil {
+	own := filepath.Dir(program)
+	if err := os.Setenv("PATH", own+":"+os.Getenv("PATH")+":"+filepath.Join(own, "aux")); err != nil {
 		return err
 	}
 	return syscall.Exec(program, argv, os.Environ())

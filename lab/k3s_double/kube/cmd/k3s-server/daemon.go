@@ -145,10 +145,23 @@ func (d *daemon) finishNode(ctx context.Context) error {
 	if err := describeNode(ctx, kubelet, o, d.shownArgs); err != nil {
 		return err
 	}
-	if o.FlannelBackend == "none" {
+	if o.FlannelBackend != "none" {
+		if err := startNetwork(ctx, kubelet, o, d.failed); err != nil {
+			return err
+		}
+	}
+	if o.LocalStoragePath != "" {
+		if err := startVolumes(ctx, o); err != nil {
+			return fmt.Errorf("local volumes: %w", err)
+		}
+	}
+	if !o.NetworkPolicy {
 		return nil
 	}
-	return startNetwork(ctx, kubelet, o, d.failed)
+	if err := startPolicies(ctx, o); err != nil {
+		return fmt.Errorf("network policies: %w", err)
+	}
+	return nil
 }
 
 // clientOf speaks to the API as a kubeconfig says.

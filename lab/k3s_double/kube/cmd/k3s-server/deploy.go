@@ -49,7 +49,7 @@ const (
 var addonKind = schema.GroupVersionKind{Group: "k3s.cattle.io", Version: "v1", Kind: "Addon"}
 
 // What real K3s brings and the double doesn't.
-var notShipped = []string{"local-storage", "metrics-server", "servicelb", "traefik"}
+var notShipped = []string{"metrics-server", "servicelb", "traefik"}
 
 // manifestDeployer applies what lies in server/manifests.
 type manifestDeployer struct {
@@ -95,6 +95,7 @@ func newDeployer(config *rest.Config, options *control.Options) (*manifestDeploy
 func (d *manifestDeployer) stage() error {
 	replace := strings.NewReplacer(
 		"@CLUSTER_DNS@", d.options.ClusterDNS[0], "@CLUSTER_DOMAIN@", d.options.ClusterDomain,
+		"@LOCAL_STORAGE_PATH@", d.options.LocalStoragePath,
 	)
 	entries, err := packaged.ReadDir("manifests")
 	if err != nil {
