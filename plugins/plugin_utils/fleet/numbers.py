@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from statistics import NormalDist, median
 
@@ -139,6 +140,10 @@ class Ratio:
         reach = math.exp(_NORMAL.inv_cdf((1 + level) / 2) * self.error)
         return self.value / reach, self.value * reach
 
+    @property
+    def log(self) -> float:
+        return math.log(self.value)
+
     def over(self, other: Ratio) -> Ratio:
         """This one freed of what the other one shows."""
         return Ratio(self.value / other.value, math.hypot(self.error, other.error))
@@ -151,13 +156,23 @@ def ratio_of_medians(a: Sequence[float], b: Sequence[float]) -> Ratio:
     return Ratio(median(b) / median(a), math.sqrt(_log_median_variance(a) + _log_median_variance(b)))
 
 
+def typical_ratio(ratios: Sequence[float]) -> Ratio:
+    """The median of ratios that were found independently of each other, as one of several hosts."""
+    return Ratio(median(ratios), math.sqrt(_log_median_variance(ratios)))
+
+
 def _log_median_variance(values: Sequence[float]) -> float:
     ordered = sorted(values)
-    n = len(ordered)
-    c = max(1, round((n + 1) / 2 - math.sqrt(n)))
-    tail = sum(math.comb(n, i) for i in range(c)) / 2**n
-    width = math.log(ordered[n - c]) - math.log(ordered[c - 1])
-    return (width / (2 * _NORMAL.inv_cdf(1 - tail))) ** 2
+    rank, deviations = _order_statistics(len(ordered))
+    return ((math.log(ordered[-rank]) - math.log(ordered[rank - 1])) / (2 * deviations)) ** 2
+
+
+@cache
+def _order_statistics(n: int) -> tuple[int, float]:
+    """The rank, from below and from above, of the two values around a median, and how many deviations it is away."""
+    rank = max(1, round((n + 1) / 2 - math.sqrt(n)))
+    tail = sum(math.comb(n, i) for i in range(rank)) / 2**n
+    return rank, -_NORMAL.inv_cdf(tail)
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:

@@ -36,7 +36,7 @@ class Elements(HTMLParser):
         self._in_script = tag == "script"
 
     def handle_endtag(self, tag: str) -> None:
-        self._in_script = False
+        self._in_script = self._in_script and tag != "script"
 
     def handle_data(self, data: str) -> None:
         if self._in_script:
