@@ -37,19 +37,11 @@ options:
         type: str
         default: "0644"
   secrets:
-    description: Files for root alone.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      path:
-        description: Where it is.
-        type: path
-        required: true
-      content:
-        description: What is in it.
-        type: str
-        required: true
+    description:
+      - Files for root alone, each with C(path) and C(content), as JSON in base64. So packed, the host's log of what its
+        modules are given can leave them out, line breaks and all.
+    type: str
+    default: ""
   block_path:
     description: A file of the operator's in which O(block_lines) stand, behind the others. For root alone.
     type: path
@@ -85,9 +77,7 @@ EXAMPLES = r"""
       - path: /etc/rancher/k3s/audit-policy.yaml
         content: "{{ policy | to_nice_yaml }}"
         mode: "0600"
-    secrets:
-      - path: /etc/rancher/k3s/token
-        content: "{{ token }}"
+    secrets: "{{ [{'path': '/etc/rancher/k3s/token', 'content': token}] | to_json | b64encode }}"
 """
 
 RETURN = r"""
@@ -97,6 +87,9 @@ written:
   type: list
   elements: str
 """
+
+import base64
+import json
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_files import Files, FilesError
@@ -114,15 +107,7 @@ ARGUMENTS = {
             "mode": {"type": "str", "default": "0644"},
         },
     },
-    "secrets": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "path": {"type": "path", "required": True},
-            "content": {"type": "str", "required": True, "no_log": True},
-        },
-    },
+    "secrets": {"type": "str", "default": "", "no_log": True},
     "block_path": {"type": "path"},
     "block_lines": {"type": "list", "elements": "str", "default": [], "no_log": True},
     "absent": {"type": "list", "elements": "path", "default": []},
@@ -143,7 +128,7 @@ def main() -> None:
             files.folder(name, int(mode, 8))
         for one in params["files"]:
             files.file(one["path"], one["content"], int(one["mode"], 8))
-        for one in params["secrets"]:
+        for one in json.loads(base64.b64decode(params["secrets"]) or "[]"):
             files.secret(one["path"], one["content"])
         if params["block_path"]:
             files.block(params["block_path"], params["block_lines"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -210,3 +211,26 @@ def test_what_is_right_goes_through(lab: Lab) -> None:
     run = playbook(lab.paths, "edgefleet.wasm.site")
     assert run.returncode == 0, run.stdout
     assert recap(run.stdout)["edge1"]["changed"] == 0, run.stdout
+
+
+def test_a_secret_in_the_configuration_lies_in_one_file_alone(lab: Lab, host: Host) -> None:
+    """Not in the run's output, nor in the host's log of what Ansible's modules are given, nor in arguments."""
+    secret = "hunter2hunter2"
+    given = {
+        "k3s_config": {"etcd-s3-secret-key": secret},
+        "k3s_https_proxy": f"http://me:{secret}@proxy.example.com:3128",
+    }
+    run = playbook(
+        lab.paths, "edgefleet.wasm.site", "--tags=k3s", "--diff", "-vvv", f"--extra-vars={json.dumps(given)}"
+    )
+    assert run.returncode == 0, run.stdout
+    # The command line of this run says it, and Ansible repeats nothing else.
+    assert secret not in run.stdout.partition("PLAY [")[2]
+    assert secret in shell(lab.hosts, host, "cat /etc/rancher/k3s/config.yaml")
+    assert secret in shell(lab.hosts, host, "cat /etc/systemd/system/k3s.service.env")
+    assert shell(lab.hosts, host, "stat -c %a /etc/systemd/system/k3s.service.env").strip() == "600"
+    shell(lab.hosts, host, f"! journalctl --no-pager -o cat | grep -F {secret[:7]}h | grep -vF grep")
+    shell(lab.hosts, host, f"! grep -aF {secret} /proc/[0-9]*/cmdline | grep -v grep")
+    run = playbook(lab.paths, "edgefleet.wasm.site", "--tags=k3s")
+    assert run.returncode == 0, run.stdout
+    assert secret not in shell(lab.hosts, host, "cat /etc/systemd/system/k3s.service.env")
