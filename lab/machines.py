@@ -58,8 +58,8 @@ def machine_kit(cache: Path, root: Callable[[], list[str]], progress: Progress) 
 class VirtualMachineHosts(ReachedBySsh):
     """The hosts of one lab. Each has a folder in the lab's state; `spec` in it is written when its disk is whole."""
 
-    # Without KVM a boot takes half a minute, and several at once share the machine.
-    boot_seconds = 600.0
+    # Without KVM a boot takes half a minute on an idle machine, and many minutes on a busy one.
+    boot_seconds = 1200.0
     connect_seconds = 15
 
     def __init__(

@@ -129,17 +129,18 @@ class Qemu:
         if not os.access(KVM, os.R_OK | os.W_OK):
             return "tcg"
         asked = [BOOT_ID.read_text().strip(), self.root.name, disk.folder.name]
-        if memory.exists():
-            known = json.loads(memory.read_text(encoding="utf-8"))
-            if known["asked"] == asked:
-                return str(known["accelerator"])
-        step.update("tries KVM")
-        done = self.run(self.probe_command(disk), check=False, timeout=PROBE_SECONDS)
-        found = "kvm" if PROBE_PASSED in done.stdout else "tcg"
-        why = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        part = memory.with_name(f"{memory.name}.part")
-        part.write_text(json.dumps({"asked": asked, "accelerator": found, "said": why}) + "\n", encoding="utf-8")
-        part.rename(memory)
+        with locks.held(memory.with_suffix(".lock")):
+            if memory.exists():
+                known = json.loads(memory.read_text(encoding="utf-8"))
+                if known["asked"] == asked:
+                    return str(known["accelerator"])
+            step.update("tries KVM")
+            done = self.run(self.probe_command(disk), check=False, timeout=PROBE_SECONDS)
+            found = "kvm" if PROBE_PASSED in done.stdout else "tcg"
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            part = memory.with_name(f"{memory.name}.part")
+            part.write_text(json.dumps({"asked": asked, "accelerator": found, "said": said}) + "\n", encoding="utf-8")
+            part.rename(memory)
         return found
 
 
