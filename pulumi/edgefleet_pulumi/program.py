@@ -14,7 +14,7 @@ import pulumi
 import pulumi_kubernetes
 
 from edgefleet_pulumi import images
-from edgefleet_pulumi.cluster.api import Api
+from edgefleet_pulumi.cluster.api import Api, cluster_identity
 from edgefleet_pulumi.cluster.make_secrets import make
 from edgefleet_pulumi.components import decision_point, expose, mosquitto, rabbitmq, redis, turn
 from edgefleet_pulumi.components.data_locality import DataLocality, DataLocalityArgs, namespace
@@ -57,7 +57,8 @@ def stack_config(project: str | None = None) -> StackConfig:
 def cluster_provider(site: StackConfig) -> pulumi_kubernetes.Provider:
     """The cluster of this stack, or the folder that its bundle is rendered into.
 
-    Neither kubeconfig nor anything in it becomes part of the state: it is looked up each time.
+    Neither kubeconfig nor anything in it becomes part of the state: it is looked up each time. A cluster that is out of
+    reach is an error here, before anything is declared.
     """
     if site.bundle:
         folder = Path.cwd() / BUNDLES / pulumi.get_stack()
@@ -69,7 +70,12 @@ def cluster_provider(site: StackConfig) -> pulumi_kubernetes.Provider:
             "pulumi config set kubernetes:context <name in your kubeconfig>"
         )
     return pulumi_kubernetes.Provider(
-        "cluster", context=context, enable_server_side_apply=True, enable_config_map_mutable=True
+        "cluster",
+        context=context,
+        # Without it another address of the same cluster would count as another cluster, and all would be replaced.
+        cluster_identifier=cluster_identity(Api.of(context)),
+        enable_server_side_apply=True,
+        enable_config_map_mutable=True,
     )
 
 

@@ -26,6 +26,12 @@ class ApiError(ModelError, pulumi.RunError):
     """The cluster can't be used: which one, why, and the way out."""
 
 
+def cluster_identity(api: Api) -> str:
+    """What stays the same of a cluster for as long as it lives, whatever its address is."""
+    found = api.get("/api/v1/namespaces/kube-system") or {}
+    return str(found["metadata"]["uid"])
+
+
 def _named(document: Mapping[str, Any], kind: str, name: str, path: Path) -> dict[str, Any]:
     for entry in document.get(f"{kind}s") or []:
         if entry.get("name") == name:

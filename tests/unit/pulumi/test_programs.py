@@ -33,6 +33,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Declaring asks no cluster; what is made there has its own tests."""
     monkeypatch.setattr("edgefleet_pulumi.program.make", lambda *_: None)
     monkeypatch.setattr("edgefleet_pulumi.program.Api.of", lambda *_: None)
+    monkeypatch.setattr("edgefleet_pulumi.program.cluster_identity", lambda _: "the-clusters-uid")
 
 
 def stack_file(project: str, stack: str) -> dict[str, Any]:
@@ -207,6 +208,12 @@ def test_too_many_pods_for_a_node() -> None:
     config["telemedicine-service:site"]["measured_qps_per_pod"] = 20
     with pytest.raises(pulumi.RunError, match=r"(?s)the node is too small by .*\n.*telemedicine-service +25 "):
         run("telemedicine-service", config=config)
+
+
+def test_another_address_of_the_cluster_is_not_another_cluster() -> None:
+    (provider,) = [d for d in dev("examination-system") if d.token == "pulumi:providers:kubernetes"]
+    assert provider.inputs["clusterIdentifier"] == "the-clusters-uid"
+    assert "kubeconfig" not in provider.inputs
 
 
 def test_a_bundle_asks_no_cluster_and_goes_into_its_folder() -> None:

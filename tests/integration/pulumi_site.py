@@ -1,0 +1,201 @@
+"""What the tests of the Pulumi programs need of a lab host, and the CLI as they run it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgefleet_pulumi.images import needed
+from edgefleet_pulumi.model import load_industries
+from lab import ssh
+from lab.builders import pulumi, servers, wasm
+from lab.builders.base import host_arch
+from lab.builders.toolchain import Toolchain
+from lab.hosts import Host
+from lab.paths import CHECKOUT
+from lab.progress import Progress
+from lab.session import Lab
+from tests.integration.hosts import shell
+
+PROJECTS = CHECKOUT / "pulumi"
+DISKS = 4
+FOLDER = "/var/lib/edgefleet-disks"
+
+
+@dataclass(frozen=True)
+class Site:
+    """One host with K3s on it, as somebody with its kubeconfig sees it."""
+
+    lab: Lab
+    host: Host
+    folder: Path
+    references: Mapping[str, str]
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
+    def kubectl(self, *words: str) -> str:
+        return shell(self.lab.hosts, self.host, "k3s kubectl " + " ".join(f"'{word}'" for word in words))
+
+    def items(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-n", namespace, "-o", "json"))["items"]
+        return found
+
+    def apply(self, *documents: Mapping[str, Any]) -> None:
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+        encoded = base64.b64encode(text.encode()).decode()
+        shell(self.lab.hosts, self.host, f"echo {encoded} | base64 -d | k3s kubectl apply -f - > /dev/null")
+
+    def secrets(self, namespace: str) -> dict[tuple[str, str], str]:
+        """Every value that the site made, by the names of Secret and key."""
+        return {
+            (item["metadata"]["name"], key): base64.b64decode(value).decode()
+            for item in self.items("secrets", namespace)
+            for key, value in item["data"].items()
+        }
+
+
+def site_of(lab: Lab, host: Host, folder: Path) -> Site:
+    """The site with the images of all servers, and with disks: the lab's cluster has nobody who makes them."""
+    _fetch_kubeconfig(lab, host, folder / "kubeconfig")
+    built = servers.servers(lab.paths.cache, Progress()).ensure()
+    _carry_images(lab, host, {one.file for one in built.values()})
+    skeleton = wasm.SkeletonImage(Toolchain(lab.paths.cache / "toolchain", Progress()), host_arch()).image
+    systems = {path.parent.name: skeleton for path in PROJECTS.glob("*/Pulumi.yaml") if path.parent.name != "platform"}
+    site = Site(lab, host, folder, {**{name: one.reference for name, one in built.items()}, **systems})
+    site.apply({**_kind("storage.k8s.io/v1", "StorageClass", "local-path", _DEFAULT), **_CLASS})
+    return site
+
+
+_DEFAULT = {"storageclass.kubernetes.io/is-default-class": "true"}
+_CLASS = {"provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"}
+
+
+def _kind(version: str, kind: str, name: str, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "annotations": dict(annotations or {})}}
+
+
+def give_disks(site: Site) -> None:
+    """Empty disks, as the local path provisioner of K3s would make them."""
+    take_disks(site)
+    folders = [f"{FOLDER}/{number}" for number in range(DISKS)]
+    shell(site.lab.hosts, site.host, f"mkdir -p {' '.join(folders)} && chmod 777 {' '.join(folders)}")
+    spec = {"capacity": {"storage": "8Gi"}, "accessModes": ["ReadWriteOncePod"], "storageClassName": "local-path"}
+    site.apply(
+        *(
+            {**_kind("v1", "PersistentVolume", f"disk-{n}"), "spec": {**spec, "hostPath": {"path": folders[n]}}}
+            for n in range(DISKS)
+        )
+    )
+
+
+def take_disks(site: Site) -> None:
+    """Remove them with what is on them."""
+    names = " ".join(f"disk-{number}" for number in range(DISKS))
+    shell(site.lab.hosts, site.host, f"k3s kubectl delete pv --ignore-not-found {names} && rm -rf {FOLDER}")
+
+
+def _fetch_kubeconfig(lab: Lab, host: Host, path: Path) -> None:
+    """The administrator's kubeconfig, for its user alone, with the host's own address."""
+    command = [*ssh.command(lab.paths, host), "cat", "/etc/rancher/k3s/k3s.yaml"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    content = re.sub(r"server: https://[^:]+:", f"server: https://{host.address}:", said)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(content)
+
+
+def _carry_images(lab: Lab, host: Host, files: set[Path]) -> None:
+    """Import archives that the host does not have."""
+    present = shell(lab.hosts, host, "ctr -n k8s.io images ls -q")
+    for file in sorted(files):
+        name, _, key = file.name.removesuffix(".oci.tar").rpartition("-")
+        if f"{servers.REPOSITORY}/{name}:{key}" in present.split():
+            continue
+        with file.open("rb") as content:
+            command = [*ssh.command(lab.paths, host), "ctr", "-n", "k8s.io", "images", "import", "-"]
+            subprocess.run(command, stdin=content, capture_output=True, check=True)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The dev stack of one project, run by the real CLI from a copy of the project's folder."""
+
+    site: Site
+    project: str
+    folder: Path
+
+    @classmethod
+    def of(cls, site: Site, project: str, stack: str = "dev") -> Stack:
+        folder = site.folder / project
+        shutil.copytree(PROJECTS / project, folder, ignore=shutil.ignore_patterns("bundle", "__pycache__"))
+        file = folder / f"Pulumi.{stack}.yaml"
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        settings = content["config"][f"{project}:site"]
+        known = images_of(project)
+        settings["references"] = {name: site.references[name] for name in known}
+        file.write_text(yaml.safe_dump(content), encoding="utf-8")
+        made = cls(site, project, folder)
+        made.run("stack", "init", stack)
+        return made
+
+    @property
+    def environment(self) -> dict[str, str]:
+        programs = pulumi.tools(self.site.lab.paths.cache, Progress()).ensure()
+        found = pulumi.environment(programs, self.site.folder / "pulumi")
+        return {**found, "KUBECONFIG": str(self.site.kubeconfig), "NO_COLOR": "1"}
+
+    def run(
+        self, *words: str, check: bool = True, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["pulumi", "--non-interactive", "--color", "never", *words],
+            cwd=self.folder,
+            env={**self.environment, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert not check or done.returncode == 0, done.stdout
+        return done
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command as the head of a process group of its own."""
+        return subprocess.Popen(
+            ["pulumi", "--non-interactive", "--color", "never", *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+
+    def up(self) -> str:
+        return self.run("up", "--yes", "--skip-preview").stdout
+
+    def state(self) -> str:
+        """All that Pulumi keeps, the past included."""
+        folder = self.site.folder / "pulumi"
+        return "".join(
+            path.read_text(errors="replace")
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != "passphrase"
+        )
+
+
+def images_of(project: str) -> list[str]:
+    """The images that a project names."""
+    return ["prometheus"] if project == "platform" else list(needed(load_industries()[project]))

@@ -1,0 +1,167 @@
+"""A system put on a cluster by the real Pulumi CLI and its Kubernetes provider, and taken off again."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import ssl
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from edgefleet_pulumi.model import load_industries
+from lab.hosts import Host
+from lab.session import Lab
+from tests.integration.hosts import until
+from tests.integration.pulumi_site import Site, Stack, give_disks, site_of, take_disks
+
+pytestmark = [pytest.mark.lab, pytest.mark.full]
+SYSTEM = "learning-management-system"
+INDUSTRY = load_industries()[SYSTEM]
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return site_of(lab, host, tmp_path_factory.mktemp("pulumi"))
+
+
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    """All that Pulumi has printed."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def stack(site: Site, said: list[str]) -> Iterator[Stack]:
+    give_disks(site)
+    made = Stack.of(site, SYSTEM)
+    try:
+        said.append(made.up())
+        yield made
+    finally:
+        made.run("destroy", "--yes", "--skip-preview", check=False)
+        take_disks(site)
+
+
+def ready(pod: dict[str, Any]) -> bool:
+    conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True"
+
+
+def ask(site: Site, path: str) -> dict[str, Any]:
+    """As a device of the site's network would: by the node port, trusting the site's CA alone."""
+    authority = site.secrets(SYSTEM)[f"{SYSTEM}-tls", "ca.crt"]
+    context = ssl.create_default_context(cadata=authority)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    url = f"https://{site.host.address}:{INDUSTRY.expose[0].node_port}{path}"
+    with opener.open(url, timeout=10) as answer:
+        document: dict[str, Any] = json.load(answer)
+        return document
+
+
+def test_its_pods_are_ready_and_the_service_runs_as_wasm(stack: Stack, site: Site) -> None:
+    pods = site.items("pods", SYSTEM)
+    assert {pod["metadata"]["name"] for pod in pods} == {"redis-0", f"{SYSTEM}-0"}
+    assert all(ready(pod) for pod in pods)
+    service = next(pod for pod in pods if pod["metadata"]["name"] == f"{SYSTEM}-0")
+    assert service["spec"]["runtimeClassName"] == "wasmedge"
+    assert {container["name"] for container in service["spec"]["containers"]} == {"service", "opa", "tls-http"}
+
+
+def test_it_answers_the_sites_network_encrypted_and_says_whom_it_stands_in_for(stack: Stack, site: Site) -> None:
+    nonce = secrets.token_hex(8)
+    answer = ask(site, f"/?nonce={nonce}")
+    assert answer["nonce"] == nonce
+    assert answer["system"] == SYSTEM
+    assert answer["skeleton"] is True
+    assert answer["platform"].startswith("wasm")
+
+
+def test_nothing_is_to_be_done_a_second_time(stack: Stack, said: list[str]) -> None:
+    said.append(stack.run("preview", "--expect-no-changes").stdout)
+
+
+def test_secrets_are_at_the_site_alone_and_stay_as_they_are(stack: Stack, site: Site, said: list[str]) -> None:
+    before = site.secrets(SYSTEM)
+    assert len(before["redis", "password"]) == 40
+    said.append(stack.up())
+    assert site.secrets(SYSTEM) == before
+    everything = stack.state() + "".join(said)
+    assert "site-secrets" in everything, "the state was looked at"
+    assert [key for key, value in before.items() if value in everything] == []
+
+
+def test_a_secret_that_is_gone_is_made_again(stack: Stack, site: Site) -> None:
+    before = site.secrets(SYSTEM)["redis", "password"]
+    site.kubectl("delete", "secret", "redis", "-n", SYSTEM)
+    stack.up()
+    after = site.secrets(SYSTEM)
+    assert after["redis", "password"] != before
+    assert after["redis", "auth.conf"] == f"requirepass {after['redis', 'password']}\n"
+
+
+def test_a_second_writer_is_refused(stack: Stack, site: Site) -> None:
+    """A pod with everything right, but for whose disk it wants."""
+    pod = next(pod for pod in site.items("pods", SYSTEM) if pod["metadata"]["name"] == f"{SYSTEM}-0")
+    spec = {key: pod["spec"][key] for key in ("runtimeClassName", "nodeSelector", "securityContext", "volumes")}
+    spec |= {"containers": [{**pod["spec"]["containers"][0]}], "automountServiceAccountToken": False}
+    name = "second-writer"
+    site.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": SYSTEM}, "spec": spec})
+
+    def refused() -> bool:
+        found = next(pod for pod in site.items("pods", SYSTEM) if pod["metadata"]["name"] == name)
+        reasons = [entry.get("message", "") for entry in found["status"].get("conditions", [])]
+        return any("ReadWriteOncePod" in reason for reason in reasons)
+
+    try:
+        until("the second writer refused", 30, refused)
+    finally:
+        site.kubectl("delete", "pod", name, "-n", SYSTEM, "--now")
+
+
+def test_a_wrong_passphrase_loses_nothing(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
+    wrong = tmp_path_factory.mktemp("wrong") / "passphrase"
+    wrong.write_text("wrong", encoding="utf-8")
+    before = stack.run("stack", "export").stdout
+    refused = stack.run("preview", check=False, environment={"PULUMI_CONFIG_PASSPHRASE_FILE": str(wrong)})
+    assert refused.returncode != 0
+    assert "incorrect passphrase" in refused.stdout
+    assert stack.run("stack", "export").stdout == before
+
+
+def test_a_cluster_out_of_reach_is_named(stack: Stack, site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    away = tmp_path_factory.mktemp("away") / "kubeconfig"
+    content = site.kubeconfig.read_text(encoding="utf-8")
+    away.write_text(content.replace(f"{site.host.address}:6443", "127.0.0.1:1"), encoding="utf-8")
+    refused = stack.run("up", "--yes", "--skip-preview", check=False, environment={"KUBECONFIG": str(away)})
+    assert refused.returncode != 0
+    assert "https://127.0.0.1:1 can't be reached" in refused.stdout
+    assert "Traceback" not in refused.stdout
+    assert stack.run("preview", "--expect-no-changes").returncode == 0
+
+
+def test_destroy_leaves_nothing(stack: Stack, site: Site) -> None:
+    stack.run("destroy", "--yes", "--skip-preview")
+    assert SYSTEM not in site.kubectl("get", "namespaces", "-o", "name")
+    left = site.kubectl("get", "pv", "-o", "json")
+    assert {volume["status"]["phase"] for volume in json.loads(left)["items"]} <= {"Available", "Released"}
+    assert json.loads(stack.run("stack", "export").stdout)["deployment"].get("resources", []) in ([], None)
+
+
+def test_a_killed_run_is_finished_by_the_next(stack: Stack, site: Site, said: list[str]) -> None:
+    """Killed while it makes things: it leaves a lock behind, and a state that knows less than there is."""
+    give_disks(site)
+    with stack.begin("up", "--yes", "--skip-preview") as running:
+        until("its namespace made", 60, lambda: SYSTEM in site.kubectl("get", "namespaces", "-o", "name"))
+        os.killpg(running.pid, signal.SIGKILL)
+    locked = stack.run("up", "--yes", "--skip-preview", check=False)
+    assert locked.returncode != 0
+    assert "pulumi cancel" in locked.stdout
+    stack.run("cancel", "--yes")
+    said.append(stack.up())
+    assert all(ready(pod) for pod in site.items("pods", SYSTEM))
+    stack.run("preview", "--expect-no-changes")
