@@ -117,8 +117,8 @@ def test_an_agent_that_is_reset_is_forgotten_and_may_come_back(lab: Lab) -> None
     again = playbook(lab.paths, *confirmed)
     assert recap(again.stdout)["agent1"]["changed"] == 0, again.stdout
 
-    # With a token that the server does not know: the run ends before its time, with the server and the reason. (An agent
-    # that has joined has a certificate, and its token is not looked at.)
+    # With a token that the server does not know: the run ends before its time, with the server and the reason. Of an
+    # agent that has joined the server asks its certificate instead.
     wrong = playbook(lab.paths, "edgefleet.wasm.site", "--limit=agent1", "--extra-vars=k3s_token=hunter2hunter2")
     said = error(wrong)
     assert re.search(r"K3s will not come up .* Server https://\S+:6443: the server rejects the token", said), said
