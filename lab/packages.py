@@ -33,6 +33,9 @@ PACKAGES = {
     "patchelf": "makes the hosts' engine without LLVM",
 }
 
+# Not for the lab: the tests of the smoke test's page open it.
+BROWSER = {"chromium": "opens the fleet page in the tests"}
+
 
 def missing(packages: Sequence[str] = tuple(PACKAGES), run: Run = run) -> list[str]:
     """The packages that are not installed."""

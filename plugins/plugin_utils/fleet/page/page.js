@@ -391,7 +391,7 @@
     const position = hosts.indexOf(host);
     const go = (step, name) => element("button", {type: "button", textContent: name, disabled: !hosts[position + step], onclick: () => { location.replace(hostHash(hosts[position + step].host)); }});
     dialog.replaceChildren(
-      element("div", {className: "head"}, element("h2", {id: "host-name", textContent: host.host}), badge(host.verdict), go(-1, "Previous"), go(1, "Next"),
+      element("div", {className: "head"}, element("h2", {id: "host-name", textContent: host.host, tabIndex: -1, autofocus: true}), badge(host.verdict), go(-1, "Previous"), go(1, "Next"),
         element("button", {type: "button", textContent: "Close", onclick: () => dialog.close()})),
       element("div", {className: "body"},
         host.reason ? element("p", {className: "card", textContent: `Not tested: ${host.reason}`}) : null,
@@ -402,6 +402,7 @@
         host.facts.length ? element("div", {className: "card"}, element("h3", {textContent: "What was tested"}), element("table", {className: "facts"}, element("tbody", {}, ...host.facts.map(([name, value]) => element("tr", {}, element("th", {textContent: texts[name]}), element("td", {textContent: texts[value]})))))) : null));
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
+    for (const place of dialog.querySelectorAll("figure")) drawNow(place);
   }
 
   function linesTable(host) {
@@ -417,7 +418,7 @@
       element("tbody", {}, ...lines.map((line) => element("tr", {},
         element("td", {}, element("b", {textContent: line.check.id}), element("br"), element("small", {textContent: `${line.check.layer}: ${line.check.what}`})),
         element("td", {}, badge(line.status)),
-        cell("measured", figure(line.measured, line.check.unit)), cell("limit", figure(line.limit, line.check.unit)), cell("n", line.n ? String(line.n) : ""),
+        cell("measured", figure(line.measured, line.check.unit)), cell("limit", figure(line.limit, line.check.unit)), cell("n", line.n && line.measured !== null ? String(line.n) : ""),
         element("td", {},
           line.reason ? element("div", {textContent: line.reason}) : null,
           line.cause ? element("div", {className: "why", textContent: `likely cause: ${line.cause}`}) : null,
