@@ -62,7 +62,8 @@ def cluster_provider(site: StackConfig) -> pulumi_kubernetes.Provider:
     """
     if site.bundle:
         folder = Path.cwd() / BUNDLES / pulumi.get_stack()
-        return pulumi_kubernetes.Provider("bundle", render_yaml_to_directory=str(folder))
+        # Empty, or Pulumi would take it from KUBECONFIG and refuse to render beside it.
+        return pulumi_kubernetes.Provider("bundle", kubeconfig="", render_yaml_to_directory=str(folder))
     context = pulumi.Config("kubernetes").get("context")
     if context is None and site.environment != "dev":
         raise ModelError(

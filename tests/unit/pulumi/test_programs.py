@@ -216,8 +216,9 @@ def test_another_address_of_the_cluster_is_not_another_cluster() -> None:
     assert "kubeconfig" not in provider.inputs
 
 
-def test_a_bundle_asks_no_cluster_and_goes_into_its_folder() -> None:
+def test_a_bundle_asks_no_cluster_and_goes_into_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/a/kubeconfig")
     found = run("examination-system", "dev-bundle")
     (provider,) = [d for d in found if d.token == "pulumi:providers:kubernetes"]
     assert provider.inputs["renderYamlToDirectory"].endswith("/bundle/dev-bundle")
-    assert "kubeconfig" not in provider.inputs
+    assert provider.inputs["kubeconfig"] == ""
