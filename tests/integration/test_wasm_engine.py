@@ -206,6 +206,40 @@ def test_site_mends_a_damaged_engine(lab: Lab, host: Host) -> None:
     assert recap(playbook(lab.paths, *words).stdout)[host.name]["changed"] == 0
 
 
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        (
+            {"wasm_runtime_archive_version": "0.17.0"},
+            "wasm_runtime_archive_version: WasmEdge 0.17.0 interprets compiled modules under crun",
+        ),
+        (
+            {"wasm_runtime_archive_version": "0.15.1"},
+            "wasm_runtime_archive_version: WasmEdge 0.15.1 reads compiled modules of format 2; this site",
+        ),
+        ({}, "has no file and sha256 for wasm_runtime_archive_version (not set) on amd64"),
+        (
+            {"wasm_runtime_engine": "distro", "wasm_runtime_aot_format": 2},
+            "WasmEdge 0.14.1+dfsg-3.1 reads compiled modules of format 1; this site",
+        ),
+        (
+            {"wasm_runtime_engine": "lean", "wasm_runtime_packages_version": "other"},
+            "wasm-runtime-packages other amd64 (wasm-runtime-packages-amd64.tar) not in the mirror",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_changes(
+    lab: Lab, host: Host, variables: dict[str, Any], reason: str
+) -> None:
+    pins = {version: {"amd64": {"file": "own.tar.gz", "sha256": "0" * 64}} for version in ("0.15.1", "0.17.0")}
+    given = {"wasm_runtime_engine": "archive", "wasm_runtime_archive_releases": pins, **variables}
+    run = playbook(lab.paths, "edgefleet.wasm.site", "--limit", f"{host.name},localhost", "-e", json.dumps(given))
+    assert run.returncode != 0
+    assert reason in " ".join(run.stdout.split())
+    assert recap(run.stdout)[host.name]["changed"] == 0
+    assert state(lab, host)["live"] == "lean"
+
+
 def test_host_whose_packages_the_mirror_does_not_know_runs_debians_engine(lab: Lab, host: Host) -> None:
     words = ("edgefleet.wasm.site", "--limit", f"{host.name},localhost", "--tags", "wasm_runtime")
     with altered(lab, host, DEBIAN, 'printf x >> "$1"'):
