@@ -147,6 +147,32 @@ def test_on_off_on_while_services_are_asked(site: Lab, edge: Host, tmp_path: Pat
     assert play(site, "--check")["changed"] == 0
 
 
+def answers(lab: Lab, host: Host) -> bool:
+    """Whether the workload's node port is reached from outside the host."""
+    try:
+        workload.fetch(f"http://{host.address}:{workload.port(lab.hosts, host)}/readyz")
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("hardened")
+def test_node_port_that_is_not_declared_is_closed_from_outside_only(site: Lab, edge: Host) -> None:
+    assert answers(site, edge)
+    (service,) = kubectl(site, edge, f"-n {workload.NAMESPACE} services")["items"]
+    other = 30999
+    assert service["spec"]["ports"][0]["nodePort"] != other
+    play(site, hardening_firewall_node_ports=[other])
+    assert not answers(site, edge)
+    assert shell(
+        site.hosts, edge, f"curl --silent --fail --max-time 5 http://{service['spec']['clusterIP']}/readyz; echo"
+    )
+    play(site, hardening_firewall_node_ports=[str(service["spec"]["ports"][0]["nodePort"])])
+    assert answers(site, edge)
+    play(site)
+    assert answers(site, edge)
+
+
 REFUSED = {
     "user": ({"hardening_ssh_allow_users": ["deploy"]}, r"AllowUsers deploy would lock out root"),
     "group": ({"hardening_ssh_allow_groups": ["wheel"]}, r"AllowGroups wheel would lock out root"),
@@ -275,7 +301,7 @@ DRIFT = {
     "mount /tmp": "mount -o remount,exec /tmp",
     "unit edgefleet-takeback.service": "systemctl disable -q edgefleet-takeback.service",
     "/etc/issue.net": "echo drift > /etc/issue.net; chmod 0600 /etc/issue.net",
-    "/etc/systemd/journald.conf.d/50-edgefleet.conf": "rm /etc/systemd/journald.conf.d/50-edgefleet.conf",
+    "/etc/systemd/journald.conf.d/zz-edgefleet.conf": "rm /etc/systemd/journald.conf.d/50-edgefleet.conf",
 }
 
 

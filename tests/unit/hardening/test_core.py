@@ -18,7 +18,7 @@ from ansible_collections.edgefleet.wasm.plugins.modules import hardening
 
 from tests.unit.hardening.machine import Programs, make
 
-CONF = "/etc/systemd/journald.conf.d/50-edgefleet.conf"
+CONF = "/etc/systemd/journald.conf.d/zz-edgefleet.conf"
 RESTART = "systemctl restart systemd-journald.service"
 
 
