@@ -179,6 +179,32 @@ def test_the_double_is_keyed_by_its_sources(tmp_path: Path, monkeypatch: pytest.
     assert K3sDouble(FakeGo(), "v1.30.3+k3s1", "amd64", "k3s").key() != key()
 
 
+def test_programs_by_the_names_that_k3s_has(tmp_path: Path) -> None:
+    packed: dict[str, str] = {}
+
+    class Packing(FakeGo):
+        """Lists what is handed to the packer."""
+
+        def build(
+            self, title: str, module: Path, packages: Sequence[str], *, to: Path, log: Path, **options: Any
+        ) -> None:
+            super().build(title, module, packages, to=to, log=to / log.name, **options)
+
+    def pack(command: Sequence[str], **_options: Any) -> None:
+        _packer, folder, target = command
+        for path in sorted(Path(folder).rglob("*")):
+            packed[str(path.relative_to(folder))] = str(path.readlink()) if path.is_symlink() else ""
+        Path(target).write_bytes(b"packed")
+
+    go = Packing()
+    go.run = pack  # type: ignore[assignment]
+    K3sDouble(go, PINNED, "amd64", "k3s").build(tmp_path)
+    links = {name: target for name, target in packed.items() if target}
+    assert links == {"bin/crictl": "k3s-kube", "bin/kubectl": "k3s-kube", "bin/k3s-agent": "k3s-server"}
+    # Not beside the others: a host's own ipset comes first on PATH.
+    assert {"bin/aux/ipset", "bin/k3s-server", "bin/k3s-kube", "bin/host-local", "bin/ctr"} <= packed.keys()
+
+
 def test_sources_say_that_it_is_a_double() -> None:
     go = FakeGo()
     assert (
