@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import model, verdicts
+from ansible_collections.edgefleet.wasm.plugins.plugin_utils.fleet.compare import Comparison, compare
 from ansible_collections.edgefleet.wasm.plugins.plugin_utils.fleet.run import FleetRun, HostResult
 
 START = datetime(2026, 3, 2, 4, 30, tzinfo=UTC)
@@ -29,6 +30,7 @@ IDENTITY: Mapping[str, Any] = {
     },
     "artifacts": [], "compiled_probes": {"version": "1-wasmedge-0.14.1", "source": "built here"},
 }  # fmt: skip
+COLD = "cold_start_crun"
 WARNING = "K3s v1.30.4+k3s1 is past its support (Kubernetes 1.30 ended in June 2025): docs/security.md"
 
 
@@ -138,3 +140,42 @@ def fleet(count: int, seed: int = 1, *, days: int = 0, **changes: Any) -> FleetR
     return FleetRun(
         started, started + timedelta(seconds=5 + count / 4), "smoke.yml", tuple(hosts(count, seed, **changes))
     )
+
+
+def starts(seed: int, middle: float, n: int = 20, sigma: float = 0.1) -> list[float]:
+    """Cold starts from a seed of their own."""
+    return times(dice(seed), middle, n, sigma)
+
+
+def one_run(samples: Mapping[str, Mapping[str, list[float]]]) -> FleetRun:
+    """A run with one timed check, of which only the samples matter: by host and side."""
+    line = {"id": COLD, "layer": "crun", "status": "pass"}
+    hosts_ = (HostResult(host, {"lines": [line], "samples": {COLD: sides}}) for host, sides in samples.items())
+    return FleetRun(START, START, "", tuple(hosts_))
+
+
+def two_runs(
+    seed: int,
+    hosts: int = 1,
+    *,
+    wasm: float = 1.0,
+    native: float = 1.0,
+    sigma: float = 0.1,
+    n: int = 20,
+    threshold: float = 0.1,
+) -> Comparison:
+    """Two runs compared, of which the second is so many times as slow in Wasm, and in everything."""
+
+    def run(first: int, slow: float, control: float) -> FleetRun:
+        return one_run(
+            {
+                f"h{host}": {
+                    "wasm_ms": starts(first + 2 * host, 8 * slow, n, sigma),
+                    "native_ms": starts(first + 2 * host + 1, 5 * control, n, sigma),
+                }
+                for host in range(hosts)
+            }
+        )
+
+    base = seed * 10_000
+    return compare(run(base, 1, 1), run(base + 5_000, wasm * native, native), threshold)
