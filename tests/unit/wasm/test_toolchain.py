@@ -13,8 +13,8 @@ from rich.console import Console
 from lab.aptsources import RELEASE
 from lab.builders import toolchain as module
 from lab.builders.toolchain import Toolchain, cargo_settings, network_environment
-from lab.errors import CommandFailed, LabError
 from lab.debian import CONFINED
+from lab.errors import CommandFailed, LabError
 from lab.progress import Progress
 
 
