@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lab import builders, ssh
 from lab.errors import LabError
+from lab.packages import BROWSER, PACKAGES
 from lab.paths import DEFAULT_NAME, LabPaths
 from lab.progress import Progress
 from lab.run import everything
@@ -40,9 +41,14 @@ Airgapped = Annotated[
 
 
 @app.command()
-def packages() -> None:
+def packages(
+    *,
+    browser: Annotated[
+        bool, typer.Option("--browser", help="Those that the page's tests need, and no others.")
+    ] = False,
+) -> None:
     """Install the Debian packages that the machine needs, after saying which."""
-    Lab(LabPaths.of(DEFAULT_NAME), Progress()).packages()
+    Lab(LabPaths.of(DEFAULT_NAME), Progress()).packages(BROWSER if browser else PACKAGES)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.errors import CommandFailed, LabError
@@ -60,18 +60,18 @@ def install_command(packages: Sequence[str]) -> list[str]:
     return ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
 
 
-def ensure(progress: Progress, log: Path, run: Run = run) -> None:
+def ensure(progress: Progress, log: Path, run: Run = run, why: Mapping[str, str] = PACKAGES) -> None:
     """Install what is missing, and say first what that is. Where that is not allowed: one line with the command."""
-    wanted = missing(run=run)
+    wanted = missing(tuple(why), run=run)
     if not wanted:
         return
     prefix = root_prefix(run)
     command = install_command(wanted)
     if prefix is None:
         raise LabError(f"{len(wanted)} machine packages are missing; run: sudo {' '.join(command)}")
-    progress.note("The lab needs these machine packages and installs them now:")
+    progress.note("These machine packages are needed and are installed now:")
     for name in wanted:
-        progress.note(f"        {name}: {PACKAGES[name]}")
+        progress.note(f"        {name}: {why[name]}")
     # env, not the environment of this process: sudo drops that.
     quiet = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive"]
     wait = ["-o", "DPkg::Lock::Timeout=300"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from lab import image, inventory, limits, locks, packages, topology
@@ -56,11 +56,11 @@ class Lab:
         with locks.held(self.paths.lock, self.progress.note) as lock:
             yield lock
 
-    def packages(self) -> None:
+    def packages(self, why: Mapping[str, str] = packages.PACKAGES) -> None:
         """The machine packages; one lab at a time installs them."""
-        if packages.missing():
+        if packages.missing(tuple(why)):
             with locks.held(self.paths.cache / "packages.lock", self.progress.note):
-                packages.ensure(self.progress, self.paths.cache / "packages.log")
+                packages.ensure(self.progress, self.paths.cache / "packages.log", why=why)
 
     def up(self) -> list[Host]:
         """The hosts of this lab's topology. Call with the lock held."""

@@ -107,6 +107,12 @@ def unit() -> Stage:
     return Stage("unit", (POLICY_TOOLS, ("pytest", "-q", "-n", "2", "tests/unit")))
 
 
+def page() -> Stage:
+    """The fleet page in a real browser; needs no lab host."""
+    install = ("python", "-m", "lab", "packages", "--browser")
+    return Stage("page", (install, ("pytest", "-q", "tests/integration/test_fleet_page.py")))
+
+
 def lab_stages() -> list[Stage]:
     """The main job on a fresh host, then what must hold on it; always taken down."""
     lab = ("python", "-m", "lab")
@@ -130,7 +136,7 @@ def tier(name: str) -> list[Stage]:
         return [static()]
     if name == "unit":
         return [unit()]
-    stages = [static(), unit(), *lab_stages(), *molecule("default", "agents")]
+    stages = [static(), unit(), page(), *lab_stages(), *molecule("default", "agents")]
     if name == "full":
         pytest_full = ("pytest", "-q", "-m", "full")
         stages += molecule("airgap", "hardening")
