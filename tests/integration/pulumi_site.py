@@ -70,7 +70,7 @@ def site_of(lab: Lab, host: Host, folder: Path) -> Site:
     """The site with the images of all servers, and with disks: the lab's cluster has nobody who makes them."""
     _fetch_kubeconfig(lab, host, folder / "kubeconfig")
     built = servers.servers(lab.paths.cache, Progress()).ensure()
-    _carry_images(lab, host, {one.file for one in built.values()})
+    _carry_images(lab, host, set(built.values()))
     skeleton = wasm.SkeletonImage(Toolchain(lab.paths.cache / "toolchain", Progress()), host_arch()).image
     systems = {path.parent.name: skeleton for path in PROJECTS.glob("*/Pulumi.yaml") if path.parent.name != "platform"}
     site = Site(lab, host, folder, {**{name: one.reference for name, one in built.items()}, **systems})
@@ -115,16 +115,15 @@ def _fetch_kubeconfig(lab: Lab, host: Host, path: Path) -> None:
         file.write(content)
 
 
-def _carry_images(lab: Lab, host: Host, files: set[Path]) -> None:
-    """Import archives that the host does not have."""
-    present = shell(lab.hosts, host, "ctr -n k8s.io images ls -q")
-    for file in sorted(files):
-        name, _, key = file.name.removesuffix(".oci.tar").rpartition("-")
-        if f"{servers.REPOSITORY}/{name}:{key}" in present.split():
-            continue
-        with file.open("rb") as content:
-            command = [*ssh.command(lab.paths, host), "ctr", "-n", "k8s.io", "images", "import", "-"]
-            subprocess.run(command, stdin=content, capture_output=True, check=True)
+def _carry_images(lab: Lab, host: Host, built: set[servers.Built]) -> None:
+    """Import the images that the host does not have, and pin all: the kubelet removes others when a disk fills."""
+    present = shell(lab.hosts, host, "ctr -n k8s.io images ls -q").split()
+    for one in sorted(built, key=lambda one: one.reference):
+        if one.reference not in present:
+            with one.file.open("rb") as content:
+                command = [*ssh.command(lab.paths, host), "ctr", "-n", "k8s.io", "images", "import", "-"]
+                subprocess.run(command, stdin=content, capture_output=True, check=True)
+        shell(lab.hosts, host, f"ctr -n k8s.io images label {one.reference} io.cri-containerd.pinned=pinned")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Expose(Component):
         self.tls_port = 8443 + args.index
         self.containers = [_terminator(args, self.tls_port)]
         # One volume serves all terminators of a pod.
-        self.volumes = [pods.secret_volume("tls", self.secret.name)] if args.index == 0 else []
+        self.volumes = [pods.secret_volume("tls", self.secret.name, "tls.crt", "tls.key")] if args.index == 0 else []
         labelled = pods.labels(args.target, args.system)
         exposed = f"{args.target}-{args.port_name}"
         core.v1.Service(
@@ -97,8 +97,9 @@ def _terminator(args: ExposeArgs, tls_port: int) -> core.v1.ContainerArgs:
             core.v1.ContainerPortArgs(name=f"tls-status-{args.index}", container_port=status),
         ],
         resources=pods.requirements(RESOURCES),
-        # Whether it reaches what it stands before. A bare connection to the TLS port would be an error in its log.
-        readiness_probe=pods.http_probe("/_status", status, period=5),
+        # Its own health, not that of what it stands before: a service's readiness speaks for all of its ports. A bare
+        # connection, to the TLS port or to the one behind it, would be an error in somebody's log every few seconds.
+        readiness_probe=pods.http_probe("/_metrics", status, period=5),
         liveness_probe=pods.http_probe("/_metrics", status),
         security_context=pods.container_security(),
         volume_mounts=[pods.mount("tls", "/run/secrets/tls", read_only=True)],

@@ -75,7 +75,7 @@ class Mosquitto(Component):
             containers=[_container(args), *(container for one in expose for container in one.containers)],
             volumes=[
                 pods.config_volume("config", f"{NAME}-config"),
-                pods.secret_volume("auth", SECRET.name),
+                pods.secret_volume("auth", SECRET.name, "passwords"),
                 pods.disk_volume("data", f"{NAME}-data"),
                 *(volume for one in expose for volume in one.volumes),
             ],

@@ -89,9 +89,16 @@ def config_volume(name: str, config_map: str) -> core.v1.VolumeArgs:
     return core.v1.VolumeArgs(name=name, config_map=core.v1.ConfigMapVolumeSourceArgs(name=config_map))
 
 
-def secret_volume(name: str, secret: str) -> core.v1.VolumeArgs:
-    """Files of a Secret, for the pod's own group. The Secret is made at the site: until it is there, the pod waits."""
-    return core.v1.VolumeArgs(name=name, secret=core.v1.SecretVolumeSourceArgs(secret_name=secret, default_mode=0o440))
+def secret_volume(name: str, secret: str, *keys: str) -> core.v1.VolumeArgs:
+    """Keys of a Secret as files, for the pod's own group. It is made at the site: until it is there, the pod waits."""
+    return core.v1.VolumeArgs(
+        name=name,
+        secret=core.v1.SecretVolumeSourceArgs(
+            secret_name=secret,
+            default_mode=0o440,
+            items=[core.v1.KeyToPathArgs(key=key, path=key) for key in keys],
+        ),
+    )
 
 
 def scratch_volume(name: str, size: str) -> core.v1.VolumeArgs:

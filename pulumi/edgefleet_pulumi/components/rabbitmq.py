@@ -72,7 +72,7 @@ class RabbitMQ(Component):
             containers=[_container(args)],
             volumes=[
                 pods.config_volume("config", f"{NAME}-config"),
-                pods.secret_volume("auth", SECRET.name),
+                pods.secret_volume("auth", SECRET.name, "auth.conf"),
                 pods.disk_volume("data", f"{NAME}-data"),
                 pods.scratch_volume("tmp", "64Mi"),
             ],

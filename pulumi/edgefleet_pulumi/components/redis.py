@@ -67,7 +67,7 @@ class Redis(Component):
             containers=[_container(args)],
             volumes=[
                 pods.config_volume("config", f"{NAME}-config"),
-                pods.secret_volume("auth", SECRET.name),
+                pods.secret_volume("auth", SECRET.name, "auth.conf"),
                 pods.disk_volume("data", f"{NAME}-data"),
             ],
             config={"redis.conf": configuration(args)},

@@ -49,7 +49,7 @@ def secret(args: TurnArgs) -> SiteSecret:
         name=NAME,
         random={"secret": 48},
         text={"turnserver.conf": configuration(args)},
-        also_in=[args.system],
+        also_in=[args.namespace],
     )
 
 
@@ -71,6 +71,8 @@ def configuration(args: TurnArgs) -> str:
         "no-multicast-peers",
         "denied-peer-ip=0.0.0.0-255.255.255.255",
         f"allowed-peer-ip={network[0]}-{network[-1]}",
+        # Users are made from the secret, not kept; without a place it may write to it complains at each start.
+        "userdb=/tmp/turndb",
         "log-file=stdout",
         "pidfile=/tmp/turnserver.pid",
     ]
@@ -93,7 +95,7 @@ class Turn(Component):
             termination_grace_period_seconds=10,
             security_context=pods.pod_security(),
             containers=[_container(args)],
-            volumes=[pods.secret_volume("config", NAME), pods.scratch_volume("tmp", "16Mi")],
+            volumes=[pods.secret_volume("config", NAME, "turnserver.conf"), pods.scratch_volume("tmp", "16Mi")],
         )
         hashed = {pods.CONFIG_ANNOTATION: pods.config_hash({"turnserver.conf": configuration(args)})}
         apps.v1.Deployment(

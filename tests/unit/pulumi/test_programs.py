@@ -133,12 +133,16 @@ def test_every_declared_back_end_is_there(system: str) -> None:
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_secret_that_a_pod_uses_is_on_the_list(system: str) -> None:
     found = dev(system)
-    listed = {secret["name"] for secret in json.loads(one(found, "ConfigMap", "site-secrets")["data"]["secrets.json"])}
+    secrets = json.loads(one(found, "ConfigMap", "site-secrets")["data"]["secrets.json"])
+    listed = {(space, one["name"]) for one in secrets for space in [system, *one.get("also_in", [])]}
     used = set()
-    for spec in pods(found).values():
-        used |= {volume["secret"]["secretName"] for volume in spec.get("volumes", []) if "secret" in volume}
+    workloads = [d.inputs["metadata"] for d in found if d.kind in ("Deployment", "StatefulSet")]
+    spaces = {metadata["name"]: metadata["namespace"] for metadata in workloads}
+    for name, spec in pods(found).items():
+        names = {volume["secret"]["secretName"] for volume in spec.get("volumes", []) if "secret" in volume}
         variables = [entry for container in spec["containers"] for entry in container.get("env", [])]
-        used |= {e["valueFrom"]["secretKeyRef"]["name"] for e in variables if "secretKeyRef" in e.get("valueFrom", {})}
+        names |= {e["valueFrom"]["secretKeyRef"]["name"] for e in variables if "secretKeyRef" in e.get("valueFrom", {})}
+        used |= {(spaces[name], secret) for secret in names}
     assert used == listed
 
 
