@@ -24,7 +24,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Servers:
     def image(reference: str) -> oci.Image:
         return oci.Image(name=reference, arch="amd64", files=[], entrypoint=[], user="1", base=root)
 
-    monkeypatch.setattr(Servers, "_debian", lambda _, reference, lock: image(reference))
+    monkeypatch.setattr(Servers, "_debian", lambda _, reference, _lock: image(reference))
     monkeypatch.setattr(Servers, "_opa", lambda _, reference: image(reference))
     (tmp_path / "cache").mkdir()
     return Servers(tmp_path / "cache" / "servers", tmp_path / "cache", FakeGo())
@@ -62,5 +62,5 @@ def test_a_base_is_the_lowest_layer(tmp_path: Path) -> None:
         manifest = archive.extractfile(f"blobs/sha256/{digest}")
         assert manifest is not None
         layers = json.load(manifest)["layers"]
-    assert [layer["size"] for layer in layers][0] == 4
     assert len(layers) == 2
+    assert layers[0]["size"] == 4
