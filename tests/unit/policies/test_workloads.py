@@ -31,6 +31,7 @@ def objects(system: str) -> list[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgefleet_pulumi.program.make", lambda *_: None)
         patch.setattr("edgefleet_pulumi.program.Api.of", lambda *_: None)
+        patch.setattr("edgefleet_pulumi.program.cluster_identity", lambda *_: "cluster")
         found = declared(
             lambda: runpy.run_path(str(folder / "__main__.py"), run_name="__main__"), project=system, config=config
         )
