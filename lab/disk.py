@@ -37,6 +37,8 @@ NEEDED_BYTES = 4 * 1024**3
 # What the first boot says on the console when it has gone well.
 FIRST_BOOT_DONE = "first boot: done"
 FSTAB = "/dev/vda / ext4 errors=remount-ro 0 1\n"
+# Descriptions in other languages double what apt has to read: a minute each time without KVM.
+APT_CONF = 'Acquire::Languages "none";\n'
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class DiskRecipe(image.Recipe):
     packages: tuple[str, ...] = PACKAGES
 
     machine: ClassVar[str] = "machine.internal"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def own_hooks(self) -> list[str]:
         """A host of its own starts its own network; which one is written into each host's copy."""
@@ -55,7 +57,14 @@ class DiskRecipe(image.Recipe):
             'rm -f "$1/etc/resolv.conf" "$1/etc/hostname" "$1/etc/hosts"',
             f'printf %s {shlex.quote(FSTAB)} > "$1/etc/fstab"',
             'chroot "$1" systemctl enable systemd-networkd.service',
+            f'printf %s {shlex.quote(APT_CONF)} > "$1/etc/apt/apt.conf.d/80languages"',
         ]
+
+    def command(self, target: Path) -> list[str]:
+        """The package lists stay, as Debian's installer leaves them, and what apt reckons from them is made here."""
+        *options, release, place, stdin = super().command(target)
+        hook = 'chroot "$1" apt-cache gencaches && rm -f "$1"/var/cache/apt/archives/*.deb'
+        return [*options, f"--customize-hook={hook}", "--skip=cleanup/apt", release, place, stdin]
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from lab import qemu
+from lab import clock, qemu
 from lab.disk import FIRST_BOOT_DONE, Disk
 from lab.progress import Step
-from lab.qemu import PROBE_PASSED, Guest, Qemu
+from lab.qemu import PROBE_PASSED, Guest, Qemu, clock_words
 from tests.unit.lab.fakes import Answer, FakeRun
 
 DISK = Disk(Path("/cache/disk/abc"))
@@ -40,7 +41,24 @@ def test_host_has_its_own_disk_network_and_console() -> None:
     assert "file=/state/disk.raw,format=raw,if=none,id=disk,cache=writeback" in line
     assert "ifname=ef1t11,script=no,downscript=no" in line
     assert "path=/state/console.log,append=on" in line
-    assert "-accel tcg,thread=multi -cpu max" in line
+    assert "-accel tcg,thread=multi -cpu max,la57=off" in line
+
+
+def test_emulated_host_is_told_how_fast_its_clock_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "tsc_khz", lambda: 2400000)
+    assert clock_words("tcg") == ["tsc=reliable", "tsc_early_khz=2400000"]
+    assert clock_words("kvm") == []
+    monkeypatch.setattr(qemu, "tsc_khz", lambda: None)
+    assert clock_words("tcg") == []
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="no time stamp counter")
+def test_clock_is_measured_the_same_twice() -> None:
+    first, second = clock.tsc_khz(), clock.tsc_khz()
+    assert first
+    assert second
+    assert abs(first - second) < first / 500
+    assert 100_000 < first < 10_000_000
 
 
 def test_probe_writes_nothing_to_the_common_disk() -> None:
