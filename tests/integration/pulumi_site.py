@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Site:
     def apply(self, *documents: Mapping[str, Any]) -> None:
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
         encoded = base64.b64encode(text.encode()).decode()
-        shell(self.lab.hosts, self.host, f"echo {encoded} | base64 -d | k3s kubectl apply -f - > /dev/null")
+        shell(self.lab.hosts, self.host, f"echo {encoded} | base64 -d | k3s kubectl apply -f - 2>&1 > /dev/null")
 
     def secrets(self, namespace: str) -> dict[tuple[str, str], str]:
         """Every value that the site made, by the names of Secret and key."""
@@ -67,14 +68,15 @@ class Site:
 
 
 def site_of(lab: Lab, host: Host, folder: Path) -> Site:
-    """The site with the images of all servers, and with disks: the lab's cluster has nobody who makes them."""
+    """The site with the images of all servers, and the storage class that K3s has."""
     _fetch_kubeconfig(lab, host, folder / "kubeconfig")
     built = servers.servers(lab.paths.cache, Progress()).ensure()
     _carry_images(lab, host, set(built.values()))
     skeleton = wasm.SkeletonImage(Toolchain(lab.paths.cache / "toolchain", Progress()), host_arch()).image
     systems = {path.parent.name: skeleton for path in PROJECTS.glob("*/Pulumi.yaml") if path.parent.name != "platform"}
     site = Site(lab, host, folder, {**{name: one.reference for name, one in built.items()}, **systems})
-    site.apply({**_kind("storage.k8s.io/v1", "StorageClass", "local-path", _DEFAULT), **_CLASS})
+    if "local-path" not in site.kubectl("get", "storageclasses", "-o", "name"):
+        site.apply({**_kind("storage.k8s.io/v1", "StorageClass", "local-path", _DEFAULT), **_CLASS})
     return site
 
 
@@ -126,6 +128,17 @@ def _carry_images(lab: Lab, host: Host, built: set[servers.Built]) -> None:
         shell(lab.hosts, host, f"ctr -n k8s.io images label {one.reference} io.cri-containerd.pinned=pinned")
 
 
+def kill_session(session: int) -> None:
+    """A power cut for all processes of a session: Pulumi puts its plugins into process groups of their own."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                os.kill(int(status.parent.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended meanwhile
+
+
 @dataclass(frozen=True)
 class Stack:
     """The dev stack of one project, run by the real CLI from a copy of the project's folder."""
@@ -171,7 +184,7 @@ class Stack:
         return done
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command as the head of a process group of its own."""
+        """Start a command as the head of a session of its own."""
         return subprocess.Popen(
             ["pulumi", "--non-interactive", "--color", "never", *words],
             cwd=self.folder,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import signal
 import ssl
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from edgefleet_pulumi.model import load_industries
 from lab.hosts import Host
 from lab.session import Lab
 from tests.integration.hosts import until
-from tests.integration.pulumi_site import Site, Stack, give_disks, site_of, take_disks
+from tests.integration.pulumi_site import Site, Stack, give_disks, kill_session, site_of, take_disks
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 SYSTEM = "learning-management-system"
@@ -157,7 +155,7 @@ def test_a_killed_run_is_finished_by_the_next(stack: Stack, site: Site, said: li
     give_disks(site)
     with stack.begin("up", "--yes", "--skip-preview") as running:
         until("its namespace made", 60, lambda: SYSTEM in site.kubectl("get", "namespaces", "-o", "name"))
-        os.killpg(running.pid, signal.SIGKILL)
+        kill_session(running.pid)
     locked = stack.run("up", "--yes", "--skip-preview", check=False)
     assert locked.returncode != 0
     assert "pulumi cancel" in locked.stdout
