@@ -84,7 +84,14 @@ def truncate(mirror: Path, name: str) -> None:
 
 
 def site(lab: Lab, mirror: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
-    given = {"edgefleet_mirror_dir": str(mirror), "edgefleet_mirror_allow_rebuilt": True, **variables}
+    # The mirrors of these tests hold K3s and containerd alone: nothing else is to be taken out of them.
+    given = {
+        "edgefleet_mirror_dir": str(mirror),
+        "edgefleet_mirror_allow_rebuilt": True,
+        "wasm_runtime_engine": "distro",
+        "wasm_runtime_packages_source": "apt",
+        **variables,
+    }
     return playbook(lab.paths, "edgefleet.wasm.site", "--extra-vars", json.dumps(given))
 
 
