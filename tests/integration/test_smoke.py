@@ -137,10 +137,10 @@ def test_a_prepared_host_passes_every_function_check(smoke: Smoke, reports: Path
     assert lines["aot"]["measured"] >= 10
     cold = lines["cold_start_crun"]
     assert cold["n"] == 20
-    # Debian's engine loads LLVM; on a busy machine nothing can be said.
-    assert (cold["status"], "libLLVM" in cold["reason"]) in {("fail", True), ("invalid", False)}
+    # The site runs Debian's engine without LLVM; on a busy machine nothing can be said of its speed.
+    assert "libLLVM" not in cold["reason"]
     engine = document["identity"]["engine"]
-    assert (engine["version"], engine["llvm"]) == ("0.14.1", "shared")
+    assert (engine["version"], engine["llvm"]) == ("0.14.1", "none")
     report = (reports / "report.md").read_text(encoding="utf-8")
     for artifact in document["identity"]["artifacts"]:
         assert artifact["source"] in report
@@ -150,9 +150,9 @@ def test_a_prepared_host_passes_every_function_check(smoke: Smoke, reports: Path
 
 def test_speed_fails_the_play_when_asked_to(smoke: Smoke) -> None:
     run, document = smoke("wasm_smoke_fail_on=all")
-    assert by_id(document)["cold_start_crun"]["status"] in ("fail", "invalid")
-    assert run.returncode == 2
-    assert "1 of 9 checks did not pass: cold_start_crun: " in " ".join(run.stdout.split())
+    too_slow = by_id(document)["cold_start_crun"]["status"] != "pass"
+    assert run.returncode == (2 if too_slow else 0)
+    assert ("1 of 9 checks did not pass: cold_start_crun: " in " ".join(run.stdout.split())) == too_slow
 
 
 def test_a_plain_module_in_place_of_the_compiled_one_is_interpreted(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
