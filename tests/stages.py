@@ -136,10 +136,10 @@ def tier(name: str) -> list[Stage]:
         return [static()]
     if name == "unit":
         return [unit()]
-    stages = [static(), unit(), page(), *lab_stages(), *molecule("default", "agents")]
+    stages = [static(), unit(), page(), *lab_stages(), *molecule("default")]
     if name == "full":
         pytest_full = ("pytest", "-q", "-m", "full")
-        stages += molecule("airgap", "hardening")
+        stages += molecule("agents", "airgap", "hardening")
         stages += [Stage(f"full {path.stem[5:]}", ((*pytest_full, str(path)),)) for path in full_tests()]
         stages += molecule("default", "hardening", hosts="vm")
     return stages
