@@ -116,14 +116,8 @@ def test_engine_that_says_another_version_is_not_used(site: Site) -> None:
     site.copy_in("0.14.0")
     assert site.play("mirror", "0.14.0").returncode == 0
     run = site.play("site", "0.14.0")
-    # The same crun and the same archive: the same engine, under a wrong name. Only a new one is tried.
-    assert run.returncode == 0, said(run)
-    shell(site.lab.hosts, site.host, f"rm -r {ENGINES}")
-    run = site.play("site", "0.14.0")
     assert run.returncode != 0
     assert "is to be WasmEdge 0.14.0, and says: 0.14.1" in said(run)
-    assert site.lab.hosts.exec(site.host.name, ["test", "-e", f"{ENGINES}/bin/crun"])[0] != 0
-    assert site.play("site", "0.14.1").returncode == 0
     assert site.live() == before
 
 
