@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import model, verdicts
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import cold, model, verdicts
 from ansible_collections.edgefleet.wasm.plugins.plugin_utils.fleet.compare import Comparison, compare
 from ansible_collections.edgefleet.wasm.plugins.plugin_utils.fleet.run import FleetRun, HostResult
 
@@ -54,9 +54,10 @@ def document(
     compiled_ms, interpreted_ms = times(chance, 33 * native, 3), times(chance, 4600 * native, 3)
     lines = [model.line(check, model.Status.PASS, n=1) for check in model.CHECKS[:7]]
     lines.append(verdicts.aot(compiled_ms, interpreted_ms, same_result=True))
-    lines.append(verdicts.cold_start(wasm_ms, native_ms, verdicts.Llvm("none", 0.0)))
+    lines.append(verdicts.cold_start(cold.CRUN, wasm_ms, native_ms, verdicts.Llvm("none", 0.0)))
     return model.Document(
         host=host,
+        level=model.Level.QUICK,
         started=(START + timedelta(seconds=chance.randrange(300))).isoformat(),
         seconds=round(chance.uniform(4, 9), 1),
         check_mode=False,
@@ -66,6 +67,7 @@ def document(
             "aot": {"compiled_ms": compiled_ms, "interpreted_ms": interpreted_ms},
             "cold_start_crun": {"wasm_ms": wasm_ms, "native_ms": native_ms},
         },
+        sections={},
         warnings=[WARNING],
     ).as_dict()
 
@@ -79,7 +81,7 @@ def pod_layers(found: dict[str, Any], chance: random.Random, samples: int = 20) 
         found["lines"].append(
             {
                 "id": check, "layer": layer, "what": f"cold start through the {layer}", "status": "pass",
-                "measured": measured, "limit": None, "unit": "ms", "n": samples, "reason": "", "next": "",
+                "measured": measured, "limit": None, "unit": "ms", "n": samples, "reason": "", "cause": "", "next": "",
                 "details": {"p95": verdicts.p95(wasm_ms)},
             }
         )  # fmt: skip

@@ -15,6 +15,14 @@ description:
     removed, and what a killed one left is removed by the next.
   - Each measurement is interleaved with a native control that does the same without an engine.
 options:
+  level:
+    description:
+      - How thorough the test is. V(quick) takes up to 10 seconds on a host, V(standard) up to 60, V(full) as long as it
+        takes.
+      - A line that needs a higher level is C(not_applicable) and says so.
+    type: str
+    choices: [quick, standard, full]
+    default: quick
   runtime:
     description:
       - The OCI runtime on the host. If not said it is the one that Wasm pods get, as the role
@@ -29,9 +37,10 @@ options:
     choices: [auto, systemd, cgroupfs, disabled]
     default: auto
   samples:
-    description: How many cold starts are measured on each side, after warm-up (5 to 1000).
+    description:
+      - How many cold starts by the OCI runtime are measured on each side, after warm-up (5 to 1000).
+      - If not said it is the level's number, 20, 40 or 100.
     type: int
-    default: 20
   timeout:
     description: Seconds that one container may take (1 to 600).
     type: int
@@ -102,6 +111,10 @@ document:
       description: The host's name in the inventory.
       type: str
       returned: always
+    level:
+      description: How thorough the test was, as O(level).
+      type: str
+      returned: always
     started:
       description: When the test began, UTC, ISO 8601.
       type: str
@@ -129,7 +142,9 @@ document:
           type: str
           returned: always
         layer:
-          description: What the check is about, C(function), or C(crun) for the OCI runtime's cold start.
+          description: >-
+            What the check is about: C(function); a cold start by the C(engine) in a process, by C(crun), through C(cri)
+            or of a whole C(pod); C(load) or C(site), the targets of the system that runs there.
           type: str
           returned: always
         what:
@@ -160,6 +175,10 @@ document:
           description: Why it is not C(pass). Empty on pass.
           type: str
           returned: always
+        cause:
+          description: What the reason most likely comes from, as far as the host has shown it. Empty on pass.
+          type: str
+          returned: always
         next:
           description: What to look at or do next. Empty on pass.
           type: str
@@ -170,6 +189,10 @@ document:
           returned: always
     samples:
       description: The samples of each timed check by its id, by side.
+      type: dict
+      returned: always
+    sections:
+      description: Figures of a section of the test beyond its lines, by the section's name.
       type: dict
       returned: always
     summary:
@@ -189,7 +212,7 @@ from datetime import UTC, datetime
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import identity
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.core import ARGUMENTS, SmokeSpec, smoke
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import Level, SmokeError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Payload
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import run_command
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts import complaint, outcome
@@ -211,10 +234,12 @@ def main() -> None:
             host=params["host"],
             runtime=params["runtime"] or identity.runtime(),
             cgroup_manager=params["cgroup_manager"],
+            level=Level(params["level"]),
             samples=params["samples"],
             timeout=params["timeout"],
             payload=Payload.of(params["payload"]),
             check_mode=module.check_mode,
+            options=params,
         )
         document = smoke(run_command, spec, lambda: datetime.now(UTC))
     except SmokeError as error:

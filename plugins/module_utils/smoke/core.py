@@ -4,19 +4,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import checks, identity, model
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import checks, cold, identity, model
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.bench import EFFORT, Bench, Section
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers import BASES, Containers, workspace
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.identity import Engine
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import (
     Check,
     Document,
-    Line,
+    Findings,
+    Level,
     SmokeError,
     Status,
     line,
@@ -26,14 +28,14 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process impor
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts import FAIL_ON
 
 _STEAL_WARNING = 5.0
-
-Samples = dict[str, dict[str, list[float]]]
-"""Of each timed check by its id: the samples by side."""
+# In the order of the report, behind the checks of the head. A module is a section by having what the protocol names.
+SECTIONS = cast("tuple[Section, ...]", (cold,))
 
 ARGUMENTS: dict[str, Any] = {
+    "level": {"type": "str", "choices": list(map(str, Level)), "default": str(Level.QUICK)},
     "runtime": {"type": "path"},
     "cgroup_manager": {"type": "str", "choices": ["auto", "systemd", "cgroupfs", "disabled"], "default": "auto"},
-    "samples": {"type": "int", "default": 20},
+    "samples": {"type": "int"},
     "timeout": {"type": "int", "default": 30},
     "fail_on": {"type": "str", "choices": list(FAIL_ON), "default": "function"},
     "mirror": {"type": "path"},
@@ -46,22 +48,29 @@ _RANGES = {"samples": (5, 1000), "timeout": (1, 600)}
 
 @dataclass(frozen=True)
 class SmokeSpec:
-    """What to test, and how thoroughly."""
+    """What to test, and how thoroughly. ``samples``: cold starts a side, None for the level's number."""
 
     host: str
     runtime: str
     cgroup_manager: str
-    samples: int
     timeout: int
     payload: Payload
+    level: Level = Level.QUICK
+    samples: int | None = None
     check_mode: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
     bases: tuple[Path, ...] = BASES
+
+
+def every_check() -> tuple[Check, ...]:
+    """In the order of the report."""
+    return (*model.CHECKS, *(check for section in SECTIONS for check in section.CHECKS))
 
 
 def range_error(params: dict[str, Any]) -> str | None:
     """What an argument spec can't say."""
     for name, (low, high) in _RANGES.items():
-        if not low <= params[name] <= high:
+        if params[name] is not None and not low <= params[name] <= high:
             return f"{name} is {params[name]}, must be from {low} to {high} (wasm_smoke_{name} in the smoke playbook)"
     return None
 
@@ -73,14 +82,12 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
     manager = identity.cgroup_manager(spec.cgroup_manager)
     who = identity.host(spec.runtime, manager, versions)
     if spec.check_mode:
-        reason = "check mode: no container was started"
-        lines = [line(one, Status.NOT_APPLICABLE, reason) for one in model.CHECKS]
-        samples: Samples = {}
+        found = {"": _not_applicable(every_check(), "check mode: no container was started")}
         engine, compiled = identity.asked_engine(run), None
     else:
         with workspace(run, spec.runtime, spec.bases) as folder:
             test = _Run(run, spec, Containers(run, spec.runtime, manager, folder, spec.timeout))
-            lines, samples = test.all(versions["crun"])
+            found = dict(test.all(versions["crun"]))
         engine, compiled = test.engine, test.compiled
     steal = identity.steal_percent(ticks, _cpu_ticks())
     warnings = identity.warnings(versions, engine, who["artifacts"])
@@ -88,6 +95,7 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
         warnings.append(f"the hypervisor took {steal} % of the CPU time during the run: times say little")
     return Document(
         host=spec.host,
+        level=spec.level,
         started=began.isoformat(timespec="seconds"),
         seconds=round((now() - began).total_seconds(), 1),
         check_mode=spec.check_mode,
@@ -97,8 +105,9 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
             "compiled_probes": {"version": compiled.version, "source": compiled.source} if compiled else None,
             "steal_percent": steal,
         },
-        lines=lines,
-        samples=samples,
+        lines=[one for findings in found.values() for one in findings.lines],
+        samples={check: sides for findings in found.values() for check, sides in findings.samples.items()},
+        sections={name: findings.figures for name, findings in found.items() if findings.figures},
         warnings=warnings,
     )
 
@@ -113,19 +122,24 @@ class _Run:
         self.engine = Engine(None, None)
         self.compiled: Compiled | None = None
 
-    def all(self, version: str | None) -> tuple[list[Line], Samples]:
+    def all(self, version: str | None) -> Iterator[tuple[str, Findings]]:
+        """What each section found, by its name; the head's is empty."""
         payload, containers = self._spec.payload, self._containers
         lines = [checks.handler(self._spec.runtime, version), checks.nonce(containers, payload)]
         if lines[-1].status is not Status.PASS:
             # Also those that must fail: for another reason than the right one they would pass.
             self.engine = identity.asked_engine(self._run)
-            rest = model.CHECKS[len(lines) :]
-            return lines + [line(one, Status.NOT_APPLICABLE, "needs the check nonce to pass") for one in rest], {}
+            rest = _not_applicable(every_check()[len(lines) :], "needs the check nonce to pass")
+            yield "", Findings(lines + rest.lines)
+            return
         self._look_at_engine()
+        self.compiled = payload.compiled_for(model.ENGINE, self.engine.version, identity.arch())
         lines += checks.args_and_env(containers, payload)
         lines += [checks.trap(containers, payload), checks.corrupt(containers, payload), checks.missing(containers)]
-        timed = self._timed()
-        return lines + [one.line for one in timed], {one.line.id: one.samples for one in timed if one.samples}
+        aot = self._aot()
+        yield "", Findings(lines + aot.lines, aot.samples)
+        for section in SECTIONS:
+            yield section.NAME, self._section(section)
 
     def _look_at_engine(self) -> None:
         def look(pid: int) -> None:
@@ -137,14 +151,33 @@ class _Run:
         if self.engine == Engine(None, None):
             self.engine = identity.asked_engine(self._run)
 
-    def _timed(self) -> list[checks.Timed]:
-        self.compiled = self._spec.payload.compiled_for(model.ENGINE, self.engine.version, identity.arch())
+    def _aot(self) -> Findings:
         if self.compiled is None:
-            return [_no_compiled(check, self._no_compiled_reason()) for check in (model.AOT, model.COLD_START)]
-        return [
-            checks.aot(self._containers, self._spec.payload, self.compiled),
-            checks.cold_start(self._containers, self.compiled, self.engine.llvm, self._spec.samples),
-        ]
+            next_step = "put the wasm-probes artifact for this engine and architecture into edgefleet_mirror_dir"
+            return Findings([line(model.AOT, Status.NOT_APPLICABLE, self._no_compiled_reason(), next_step=next_step)])
+        return checks.aot(self._containers, self._spec.payload, self.compiled)
+
+    def _section(self, section: Section) -> Findings:
+        if not self._spec.level.holds(section.LEAST):
+            return _not_applicable(section.CHECKS, f"not at level {self._spec.level}: from {section.LEAST} on")
+        try:
+            return section.measure(self._bench())
+        except SmokeError as error:
+            return Findings([line(check, Status.INVALID, str(error)) for check in section.CHECKS])
+
+    def _bench(self) -> Bench:
+        spec, effort = self._spec, EFFORT[self._spec.level]
+        return Bench(
+            run=self._run,
+            containers=self._containers,
+            payload=spec.payload,
+            compiled=self.compiled,
+            no_compiled="" if self.compiled else self._no_compiled_reason(),
+            engine=self.engine,
+            level=spec.level,
+            effort=replace(effort, crun_starts=spec.samples) if spec.samples else effort,
+            options=spec.options,
+        )
 
     def _no_compiled_reason(self) -> str:
         payload = self._spec.payload
@@ -153,9 +186,8 @@ class _Run:
         return f"no AOT probe for engine {model.ENGINE} {self.engine.version} {identity.arch()}: {why}"
 
 
-def _no_compiled(check: Check, reason: str) -> checks.Timed:
-    next_step = "put the wasm-probes artifact for this engine and architecture into edgefleet_mirror_dir"
-    return checks.Timed(line(check, Status.NOT_APPLICABLE, reason, next_step=next_step), {})
+def _not_applicable(these: Sequence[Check], reason: str) -> Findings:
+    return Findings([line(one, Status.NOT_APPLICABLE, reason) for one in these])
 
 
 def _cpu_ticks() -> tuple[int, int]:

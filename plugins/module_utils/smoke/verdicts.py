@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import model
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import Line, Status, line
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import Check, Layer, Line, Status, line
 
 AOT_FACTOR = 10.0
-COLD_START_MS = 10.0
 # Above this the host itself is too slow or too busy to judge the engine by 10 ms: measured native starts take 5.
 NATIVE_TRUST_MS = 7.0
 FAIL_ON = ("none", "function", "all")
@@ -65,7 +64,7 @@ def aot(compiled_ms: Sequence[float], interpreted_ms: Sequence[float], same_resu
     )
 
 
-def cold_start(wasm_ms: Sequence[float], native_ms: Sequence[float], llvm: Llvm | None) -> Line:
+def cold_start(check: Check, wasm_ms: Sequence[float], native_ms: Sequence[float], llvm: Llvm | None) -> Line:
     """Judged by the median; trusted only if the native control, run in between, was quick itself."""
     measured, native = statistics.median(wasm_ms), statistics.median(native_ms)
     n = len(wasm_ms)
@@ -77,7 +76,7 @@ def cold_start(wasm_ms: Sequence[float], native_ms: Sequence[float], llvm: Llvm 
     }
     if native > NATIVE_TRUST_MS:
         return line(
-            model.COLD_START,
+            check,
             Status.INVALID,
             f"the native control itself took {native:.1f} ms (trusted up to {NATIVE_TRUST_MS:g}): "
             "host too slow or too busy to judge",
@@ -86,10 +85,10 @@ def cold_start(wasm_ms: Sequence[float], native_ms: Sequence[float], llvm: Llvm 
             next_step="look at load and CPU steal in the identity, and run again when the host is idle",
             details=details,
         )
-    if measured < COLD_START_MS:
-        return line(model.COLD_START, Status.PASS, measured=measured, n=n, details=details)
+    if check.limit is None or measured < check.limit:
+        return line(check, Status.PASS, measured=measured, n=n, details=details)
     reason, next_step = _slow_because(llvm)
-    return line(model.COLD_START, Status.FAIL, reason, measured=measured, n=n, next_step=next_step, details=details)
+    return line(check, Status.FAIL, reason, measured=measured, n=n, next_step=next_step, details=details)
 
 
 def _slow_because(llvm: Llvm | None) -> tuple[str, str]:
@@ -110,7 +109,7 @@ def _slow_because(llvm: Llvm | None) -> tuple[str, str]:
 
 def complaint(lines: Sequence[Line], fail_on: str) -> str | None:
     """One sentence on what makes the module fail, or None. A check that is invalid has not shown what it should."""
-    layers = {"none": (), "function": (model.Layer.FUNCTION,), "all": tuple(model.Layer)}[fail_on]
+    layers = {"none": (), "function": (Layer.FUNCTION,), "all": tuple(Layer)}[fail_on]
     bad = [one for one in lines if one.layer in layers and one.status in (Status.FAIL, Status.INVALID)]
     if not bad:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import model, verdicts
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import cold, core, verdicts
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import Line, Status, line
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts import Llvm
 
@@ -52,7 +52,7 @@ def test_aot(compiled: list[float], interpreted: list[float], same: bool, status
     ],
 )
 def test_cold_start(wasm: float, native: float, llvm: Llvm | None, status: Status, reason: str) -> None:
-    found = verdicts.cold_start([wasm] * 5, [native] * 5, llvm)
+    found = verdicts.cold_start(cold.CRUN, [wasm] * 5, [native] * 5, llvm)
     assert found.status is status
     assert reason in found.reason
     assert bool(found.reason) == (status is not Status.PASS)
@@ -61,13 +61,13 @@ def test_cold_start(wasm: float, native: float, llvm: Llvm | None, status: Statu
 
 
 def test_cold_start_is_judged_by_the_median_and_tells_the_tail() -> None:
-    found = verdicts.cold_start([5.0] * 15 + [80.0] * 5, [4.0] * 20, Llvm("none", 0.0))
+    found = verdicts.cold_start(cold.CRUN, [5.0] * 15 + [80.0] * 5, [4.0] * 20, Llvm("none", 0.0))
     assert found.status is Status.PASS
     assert found.details["p95"] == 80.0
 
 
 def lines(**status: Status) -> list[Line]:
-    by_id = {check.id: check for check in model.CHECKS}
+    by_id = {check.id: check for check in core.every_check()}
     return [line(by_id[name], one, "" if one is Status.PASS else "why") for name, one in status.items()]
 
 
