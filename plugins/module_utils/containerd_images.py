@@ -11,7 +11,9 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ansible_collections.edgefleet.wasm.plugins.module_utils import artifact_records
 from ansible_collections.edgefleet.wasm.plugins.module_utils.artifact_records import Provenance, Record, Records
 from ansible_collections.edgefleet.wasm.plugins.module_utils.files import existing_parent, free_bytes, sha256_of
 
@@ -23,6 +25,12 @@ DEST = f"containerd:{NAMESPACE}"
 ARCHIVE_LABEL = "edgefleet.wasm/archive"
 # Known to containerd's CRI part, which tells the kubelet.
 PINNED = "io.cri-containerd.pinned"
+
+ARGUMENTS: dict[str, Any] = {
+    **artifact_records.ARGUMENTS,
+    "aot_format": {"type": "int", "choices": [1, 2]},
+    "interpreted": {"type": "bool", "default": False},
+}
 
 _MIB = 1 << 20
 # A compressed archive ends up unpacked twice: as layers, and as the file systems made of them.

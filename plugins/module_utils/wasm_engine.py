@@ -167,7 +167,7 @@ def engine_refusals(version: str, aot_format: int) -> list[str]:
         known = " and ".join(f"{a}.{b}" for (a, b), format_ in AOT_FORMATS.items() if format_ == aot_format)
         return [
             f"WasmEdge {version} reads compiled modules of format {AOT_FORMATS[series]}; this site's are of format "
-            f"{aot_format} (wasm_runtime_aot_format, read by {known}.x): it would interpret them, about 20 times "
+            f"{aot_format} (edgefleet_aot_format, read by {known}.x): it would interpret them, about 20 times "
             "slower, and say nothing. Use an engine of that series, or compile all images for this one and say so there"
         ]
     return []

@@ -22,6 +22,20 @@ options:
     type: str
     choices: [verified, present, absent]
     default: present
+  aot_format:
+    description:
+      - The format of compiled WebAssembly modules that the hosts' engine reads: V(1) (WasmEdge to 0.14) or V(2) (0.15
+        and 0.16). With it the controller looks into the archive, and refuses one with a program that was not compiled
+        ahead of time for that engine and for O(arch), since it would be interpreted, about 20 times slower.
+      - A program is the entrypoint of an image, and every module with an execute bit. Other modules are data.
+      - Without it the archive is not looked into.
+    type: int
+    choices: [1, 2]
+  interpreted:
+    description:
+      - Accept programs that are not compiled at all. What was compiled for another engine is refused all the same.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -104,13 +118,9 @@ artifact:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgefleet.wasm.plugins.module_utils.artifact_records import (
-    ARGUMENTS,
-    REQUIRED_IF,
-    Provenance,
-    Records,
-)
+from ansible_collections.edgefleet.wasm.plugins.module_utils.artifact_records import REQUIRED_IF, Provenance, Records
 from ansible_collections.edgefleet.wasm.plugins.module_utils.containerd_images import (
+    ARGUMENTS,
     Containerd,
     ImageError,
     Outcome,

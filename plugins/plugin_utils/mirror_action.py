@@ -32,6 +32,8 @@ class MirrorAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         try:
             release = self.release(params)
             entry = release and Mirror(params["mirror"]).verify(release, params.get("allow_rebuilt", False))
+            if release and entry:
+                self.inspect(params, Mirror(params["mirror"]).path(release), entry)
         except MirrorError as error:
             return {**result, "failed": True, "msg": str(error)}
         provenance = _provenance(release, entry) if release and entry else None
@@ -48,6 +50,10 @@ class MirrorAction(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return None
         names = ("name", "version", "arch", "file")
         return Release(**{name: params[name] for name in names}, sha256=params["sha256"] or None)
+
+    def inspect(self, params: dict[str, Any], file: Path, entry: Entry) -> None:
+        """Look into the verified file; a MirrorError ends the task before the host is asked."""
+        del params, file, entry
 
     def passed(self, params: dict[str, Any]) -> dict[str, Any]:
         """What else the module is told."""

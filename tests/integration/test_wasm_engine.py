@@ -219,7 +219,7 @@ def test_site_mends_a_damaged_engine(lab: Lab, host: Host) -> None:
         ),
         ({}, "has no file and sha256 for wasm_runtime_archive_version (not set) on amd64"),
         (
-            {"wasm_runtime_engine": "distro", "wasm_runtime_aot_format": 2},
+            {"wasm_runtime_engine": "distro", "edgefleet_aot_format": 2},
             "WasmEdge 0.14.1+dfsg-3.1 reads compiled modules of format 1; this site",
         ),
         (

@@ -35,7 +35,7 @@ GOOD = {"crun": "1.21", "features": "+SYSTEMD +WASM:wasmedge +YAJL", "engine": "
         ({"engine": ""}, None),
         ({"engine": "2:0.14.0-1"}, None),
         ({"engine": "0.15.1"}, r"WasmEdge 0\.15\.1 reads compiled modules of format 2; this site's are of format 1 .*"
-                               r"\(wasm_runtime_aot_format, read by 0\.14\.x\): it would interpret them"),
+                               r"\(edgefleet_aot_format, read by 0\.14\.x\): it would interpret them"),
         ({"engine": "0.16.0"}, r"reads compiled modules of format 2; this site's are of format 1"),
         ({"engine": "0.17.0"}, r"WasmEdge 0\.17\.0 interprets compiled modules under crun"),
         ({"engine": "1.0.0"}, r"interprets compiled modules under crun"),
