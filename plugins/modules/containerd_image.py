@@ -24,9 +24,9 @@ options:
     default: present
   aot_format:
     description:
-      - The format of compiled WebAssembly modules that the hosts' engine reads: V(1) (WasmEdge to 0.14) or V(2) (0.15
-        and 0.16). With it the controller looks into the archive, and refuses one with a program that was not compiled
-        ahead of time for that engine and for O(arch), since it would be interpreted, about 20 times slower.
+      - The format of compiled WebAssembly modules that the hosts' engine reads. V(1) is that of WasmEdge up to 0.14,
+        V(2) that of 0.15 and 0.16. The controller looks into the archive and refuses one with a program that was not
+        compiled ahead of time for that engine and for O(arch), since it would be interpreted, about 20 times slower.
       - A program is the entrypoint of an image, and every module with an execute bit. Other modules are data.
       - Without it the archive is not looked into.
     type: int
