@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -32,8 +33,10 @@ def machine() -> dict[str, Any]:
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Median, least, most and n of a sample."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+    """Median, 95th percentile (nearest rank), least, most and n of a sample."""
+    p95 = sorted(values)[math.ceil(0.95 * len(values)) - 1]
+    extremes = {"min": min(values), "max": max(values)}
+    return {"median": round(statistics.median(values), 3), "p95": p95, **extremes, "n": len(values)}
 
 
 def save(name: str, figures: Mapping[str, Any]) -> Path:

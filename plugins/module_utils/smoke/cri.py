@@ -23,8 +23,12 @@ SOCKET = Path("/run/containerd/containerd.sock")
 _SERVICE = "/runtime.v1.RuntimeService/"
 _NODE = 2  # the host's own network: no CNI, and no address is used up
 _UNCONFINED = 1
+_EXITED = 2
 _POLL_SECONDS = 0.0005
-_LOG_LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})(Z|[+-]\d\d:\d\d) (?:stdout|stderr) [FP] (.*)\n")
+# Go leaves out zeros at the end of a fraction, and a fraction that is zero.
+_LOG_LINE = re.compile(
+    rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) (?:stdout|stderr) [FP] ([^\n]*)\n"
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,17 @@ class Cri:
     def start(self, container: str) -> None:
         self._call("StartContainer", [(1, container)])
 
+    def ended(self, container: str, timeout: float) -> None:
+        """Wait until a container has ended by itself: one that is removed on its way out may come out damaged."""
+        deadline = time.monotonic() + timeout
+        while True:
+            status = grpc.field(self._call("ContainerStatus", [(1, container)]), 1)
+            if grpc.field(status, 3, 0) == _EXITED:
+                return
+            if time.monotonic() > deadline:
+                raise GrpcError(f"container {container} has not ended after {timeout:g} s")
+            time.sleep(_POLL_SECONDS)
+
     def stop(self, container: str, seconds: int = 0) -> None:
         """End a container, by force after so many seconds."""
         self._call("StopContainer", [(1, container), (2, seconds)])
@@ -156,7 +171,9 @@ def first_line(log: Path, timeout: float) -> tuple[int, bytes]:
 
 def _nanoseconds(line: re.Match[bytes]) -> int:
     zone = line[3].decode().replace("Z", "+00:00")
-    return int(datetime.datetime.fromisoformat(line[1].decode() + zone).timestamp()) * 10**9 + int(line[2])
+    return int(datetime.datetime.fromisoformat(line[1].decode() + zone).timestamp()) * 10**9 + int(
+        (line[2] or b"").ljust(9, b"0")
+    )
 
 
 def _map(number: int, entries: Mapping[str, str]) -> grpc.Fields:

@@ -165,6 +165,10 @@ def test_a_log_line_has_its_time(tmp_path: Path) -> None:
     assert cri.first_line(log, 1) == (1795863600123456789, b"hello there")
     log.write_bytes(b"2026-11-28T12:00:00.000000001+01:00 stderr P x\n")
     assert cri.first_line(log, 1) == (1795863600000000001, b"x")
+    log.write_bytes(b"2026-11-28T11:00:00.12Z stdout F no zeros\n")
+    assert cri.first_line(log, 1) == (1795863600120000000, b"no zeros")
+    log.write_bytes(b"2026-11-28T11:00:00Z stdout F on the second\n")
+    assert cri.first_line(log, 1) == (1795863600000000000, b"on the second")
     log.write_bytes(b"2026-11-28T12:00:00.000000001+01:00 stdout F cut")
     with pytest.raises(GrpcError, match="nothing in it after 0 s"):
         cri.first_line(log, 0)
