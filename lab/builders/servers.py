@@ -27,6 +27,9 @@ RECIPE = "2"
 REPOSITORY = "registry.example.com/edgefleet"
 GHOSTUNNEL = MODULES / "ghostunnel"
 GHOSTUNNEL_PATH = "github.com/ghostunnel/ghostunnel"
+# 3.15's manager does not build from its module; its successor serves the same templates and constraints.
+GATEKEEPER = MODULES / "gatekeeper"
+GATEKEEPER_PATH = "github.com/open-policy-agent/gatekeeper/v3"
 # Server and its package. All are in one image: it is made once, carried once, and its layers are kept once.
 DEBIAN = {
     "mosquitto": "mosquitto",
@@ -66,7 +69,8 @@ class Servers:
             decisions = self._have("lab-opa", digest(RECIPE, opa.OPA), self._opa)
             self.go.lock = lock
             tls = self._have("lab-ghostunnel", digest(RECIPE, GHOSTUNNEL, self.go.version), self._ghostunnel)
-        return {**dict.fromkeys(DEBIAN, debian), "opa": decisions, "tls": tls}
+            admission = self._have("lab-gatekeeper", digest(RECIPE, GATEKEEPER, self.go.version), self._gatekeeper)
+        return {**dict.fromkeys(DEBIAN, debian), "opa": decisions, "tls": tls, "gatekeeper": admission}
 
     def _have(self, name: str, key: str, make: Callable[[str], oci.Image]) -> Built:
         built = Built(f"{REPOSITORY}/{name}:{key[:12]}", self.folder / f"{name}-{key[:12]}.oci.tar")
@@ -118,14 +122,28 @@ class Servers:
         )
         return _program(reference, self.folder / "bin" / "ghostunnel")
 
+    def _gatekeeper(self, reference: str) -> oci.Image:
+        version = required(GATEKEEPER, GATEKEEPER_PATH)
+        self.go.build(
+            f"Gatekeeper's manager {version} from its module",
+            GATEKEEPER,
+            [GATEKEEPER_PATH],
+            to=self.folder / "bin",
+            log=self.folder / "gatekeeper.log",
+            variables={f"{GATEKEEPER_PATH}/pkg/version.Version": version},
+        )
+        # Go names a program after its module.
+        return _program(reference, self.folder / "bin" / "gatekeeper", "manager")
 
-def _program(reference: str, program: Path) -> oci.Image:
-    """An image of one static program."""
+
+def _program(reference: str, program: Path, name: str = "") -> oci.Image:
+    """An image of one static program, under its own name or another."""
+    path = f"/{name or program.name}"
     return oci.Image(
         name=reference,
         arch=host_arch(),
-        files=[oci.ImageFile(f"/{program.name}", program.read_bytes(), 0o755)],
-        entrypoint=[f"/{program.name}"],
+        files=[oci.ImageFile(path, program.read_bytes(), 0o755)],
+        entrypoint=[path],
         user="65532:65532",
     )
 

@@ -15,6 +15,7 @@ PRODUCT: Mapping[str, str] = {
     "turn": "docker.io/coturn/coturn:4.6.3",
     "opa": "docker.io/openpolicyagent/opa:0.70.0-static",
     "tls": "docker.io/ghostunnel/ghostunnel:v1.8.4",
+    "gatekeeper": "docker.io/openpolicyagent/gatekeeper:v3.15.1",
     "prometheus": "docker.io/prom/prometheus:v2.55.1",
 }
 

@@ -8,15 +8,24 @@ import pulumi
 import pulumi_kubernetes
 
 from edgefleet_pulumi import images
-from edgefleet_pulumi.components import rabbitmq
+from edgefleet_pulumi.components import gatekeeper, rabbitmq
 from edgefleet_pulumi.components.data_locality import namespace
 from edgefleet_pulumi.components.decision_point import HEALTH_PORT
 from edgefleet_pulumi.components.monitoring import Monitoring, MonitoringArgs, Target
+from edgefleet_pulumi.components.policies import FOLDER, Policies, PolicyFiles
+from edgefleet_pulumi.components.site_secrets import SiteSecrets, SiteSecretsArgs
 from edgefleet_pulumi.model import Industry, load_industries
 from edgefleet_pulumi.model.industry import Amount, Resources
 from edgefleet_pulumi.model.load import INDUSTRIES
-from edgefleet_pulumi.program import MONITORING_NAMESPACE, cluster_provider, one_error, stack_config
+from edgefleet_pulumi.program import (
+    MONITORING_NAMESPACE,
+    cluster_provider,
+    made_at_the_site,
+    one_error,
+    stack_config,
+)
 
+IMAGES = ("gatekeeper", "prometheus")
 PROMETHEUS = Resources(requests=Amount(cpu="100m", memory="256Mi"), limits=Amount(cpu="500m", memory="512Mi"))
 STORAGE = "4Gi"
 
@@ -36,11 +45,12 @@ def targets(industries: dict[str, Industry]) -> list[Target]:
 class Platform:
     """The platform on one stack."""
 
-    def __init__(self, industries: Path = INDUSTRIES) -> None:
+    def __init__(self, industries: Path = INDUSTRIES, policies: Path = FOLDER) -> None:
         with one_error():
             self.site = stack_config()
             self.industries = load_industries(industries)
-            self.images = images.resolve({"prometheus": images.PRODUCT["prometheus"]}, self.site)
+            self.images = images.resolve({name: images.PRODUCT[name] for name in IMAGES}, self.site)
+            self.policies = PolicyFiles.read(policies)
             self.options = pulumi.ResourceOptions(provider=cluster_provider(self.site))
 
     def runtime_classes(self) -> None:
@@ -49,6 +59,20 @@ class Platform:
             return
         for name in sorted({industry.service.runtime_class for industry in self.industries.values()}):
             pulumi_kubernetes.node.v1.RuntimeClass.get(f"runtime-class-{name}", name, opts=self.options)
+
+    def admission(self) -> None:
+        """Gatekeeper and all policies of the project."""
+        space = namespace(gatekeeper.NAMESPACE, "platform", self.options)
+        args = SiteSecretsArgs(namespace=gatekeeper.NAMESPACE, system="platform", secrets=[gatekeeper.SECRET])
+        inside = pulumi.ResourceOptions.merge(self.options, pulumi.ResourceOptions(depends_on=[space]))
+        listed = SiteSecrets("gatekeeper-secrets", args, inside)
+        ready = pulumi.ResourceOptions(depends_on=[space, made_at_the_site(listed, args, self.site)])
+        engine = gatekeeper.Gatekeeper(
+            "gatekeeper",
+            gatekeeper.GatekeeperArgs(image=self.images["gatekeeper"], kinds=self.policies.kinds()),
+            pulumi.ResourceOptions.merge(self.options, ready),
+        )
+        Policies("policies", self.policies, [engine.deployment], self.options)
 
     def monitoring(self) -> Monitoring:
         """Prometheus."""

@@ -18,6 +18,7 @@ import yaml
 
 from edgefleet_pulumi.images import needed
 from edgefleet_pulumi.model import load_industries
+from edgefleet_pulumi.site_platform import IMAGES
 from lab import ssh
 from lab.builders import pulumi, servers, wasm
 from lab.builders.base import host_arch
@@ -29,8 +30,6 @@ from lab.session import Lab
 from tests.integration.hosts import shell
 
 PROJECTS = CHECKOUT / "pulumi"
-DISKS = 4
-FOLDER = "/var/lib/edgefleet-disks"
 
 
 @dataclass(frozen=True)
@@ -58,54 +57,46 @@ class Site:
         encoded = base64.b64encode(text.encode()).decode()
         shell(self.lab.hosts, self.host, f"echo {encoded} | base64 -d | k3s kubectl apply -f - 2>&1 > /dev/null")
 
+    def namespaces(self) -> set[str]:
+        return set(self.kubectl("get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}").split())
+
+    def refused(self, document: Mapping[str, Any]) -> str:
+        """What the API server says to a new object that is not kept; empty where it admits it."""
+        encoded = base64.b64encode(json.dumps(document).encode()).decode()
+        create = f"echo {encoded} | base64 -d | k3s kubectl create --dry-run=server -f - 2>&1"
+        code, said = self.lab.hosts.exec(self.host.name, ["sh", "-c", create])
+        return said if code else ""
+
     def secrets(self, namespace: str) -> dict[tuple[str, str], str]:
         """Every value that the site made, by the names of Secret and key."""
         return {
             (item["metadata"]["name"], key): base64.b64decode(value).decode()
             for item in self.items("secrets", namespace)
-            for key, value in item["data"].items()
+            for key, value in item.get("data", {}).items()
         }
 
 
 def site_of(lab: Lab, host: Host, folder: Path) -> Site:
-    """The site with the images of all servers, and the storage class that K3s has."""
+    """The site with the images of all servers, and the skeleton service under the name of each system."""
     _fetch_kubeconfig(lab, host, folder / "kubeconfig")
     built = servers.servers(lab.paths.cache, Progress()).ensure()
     _carry_images(lab, host, set(built.values()))
     skeleton = wasm.SkeletonImage(Toolchain(lab.paths.cache / "toolchain", Progress()), host_arch()).image
-    systems = {path.parent.name: skeleton for path in PROJECTS.glob("*/Pulumi.yaml") if path.parent.name != "platform"}
-    site = Site(lab, host, folder, {**{name: one.reference for name, one in built.items()}, **systems})
-    if "local-path" not in site.kubectl("get", "storageclasses", "-o", "name"):
-        site.apply({**_kind("storage.k8s.io/v1", "StorageClass", "local-path", _DEFAULT), **_CLASS})
-    return site
+    for system in load_industries():
+        _name_image(lab, host, skeleton, stand_in(system))
+    systems = {system: stand_in(system) for system in load_industries()}
+    return Site(lab, host, folder, {**{name: one.reference for name, one in built.items()}, **systems})
 
 
-_DEFAULT = {"storageclass.kubernetes.io/is-default-class": "true"}
-_CLASS = {"provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"}
+def stand_in(system: str) -> str:
+    """The name of the image that stands in for a system's service: policies know Wasm images by their repository."""
+    return f"registry.example.com/{system}:skeleton"
 
 
-def _kind(version: str, kind: str, name: str, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "annotations": dict(annotations or {})}}
-
-
-def give_disks(site: Site) -> None:
-    """Empty disks, as the local path provisioner of K3s would make them."""
-    take_disks(site)
-    folders = [f"{FOLDER}/{number}" for number in range(DISKS)]
-    shell(site.lab.hosts, site.host, f"mkdir -p {' '.join(folders)} && chmod 777 {' '.join(folders)}")
-    spec = {"capacity": {"storage": "8Gi"}, "accessModes": ["ReadWriteOncePod"], "storageClassName": "local-path"}
-    site.apply(
-        *(
-            {**_kind("v1", "PersistentVolume", f"disk-{n}"), "spec": {**spec, "hostPath": {"path": folders[n]}}}
-            for n in range(DISKS)
-        )
-    )
-
-
-def take_disks(site: Site) -> None:
-    """Remove them with what is on them."""
-    names = " ".join(f"disk-{number}" for number in range(DISKS))
-    shell(site.lab.hosts, site.host, f"k3s kubectl delete pv --ignore-not-found {names} && rm -rf {FOLDER}")
+def _name_image(lab: Lab, host: Host, image: str, name: str) -> None:
+    """Give an image that is on the host another name, pinned like the first."""
+    ctr = "ctr -n k8s.io images"
+    shell(lab.hosts, host, f"{ctr} tag --force {image} {name} && {ctr} label {name} io.cri-containerd.pinned=pinned")
 
 
 def _fetch_kubeconfig(lab: Lab, host: Host, path: Path) -> None:
@@ -198,6 +189,11 @@ class Stack:
     def up(self) -> str:
         return self.run("up", "--yes", "--skip-preview").stdout
 
+    def destroy(self) -> None:
+        """Take everything away, and see that nothing is left in the state."""
+        self.run("destroy", "--yes", "--skip-preview")
+        assert json.loads(self.run("stack", "export").stdout)["deployment"].get("resources") in ([], None)
+
     def state(self) -> str:
         """All that Pulumi keeps, the past included."""
         folder = self.site.folder / "pulumi"
@@ -208,6 +204,12 @@ class Stack:
         )
 
 
+def ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is Ready."""
+    conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True"
+
+
 def images_of(project: str) -> list[str]:
     """The images that a project names."""
-    return ["prometheus"] if project == "platform" else list(needed(load_industries()[project]))
+    return list(IMAGES) if project == "platform" else list(needed(load_industries()[project]))

@@ -15,7 +15,7 @@ from edgefleet_pulumi.model import load_industries
 from lab.hosts import Host
 from lab.session import Lab
 from tests.integration.hosts import until
-from tests.integration.pulumi_site import Site, Stack, give_disks, kill_session, site_of, take_disks
+from tests.integration.pulumi_site import Site, Stack, kill_session, ready, site_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 SYSTEM = "learning-management-system"
@@ -35,19 +35,12 @@ def said() -> list[str]:
 
 @pytest.fixture(scope="module")
 def stack(site: Site, said: list[str]) -> Iterator[Stack]:
-    give_disks(site)
     made = Stack.of(site, SYSTEM)
     try:
         said.append(made.up())
         yield made
     finally:
         made.run("destroy", "--yes", "--skip-preview", check=False)
-        take_disks(site)
-
-
-def ready(pod: dict[str, Any]) -> bool:
-    conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True"
 
 
 def ask(site: Site, path: str) -> dict[str, Any]:
@@ -143,18 +136,15 @@ def test_a_cluster_out_of_reach_is_named(stack: Stack, site: Site, tmp_path_fact
 
 
 def test_destroy_leaves_nothing(stack: Stack, site: Site) -> None:
-    stack.run("destroy", "--yes", "--skip-preview")
-    assert SYSTEM not in site.kubectl("get", "namespaces", "-o", "name")
-    left = site.kubectl("get", "pv", "-o", "json")
-    assert {volume["status"]["phase"] for volume in json.loads(left)["items"]} <= {"Available", "Released"}
-    assert json.loads(stack.run("stack", "export").stdout)["deployment"].get("resources", []) in ([], None)
+    stack.destroy()
+    assert SYSTEM not in site.namespaces()
+    until("its disks gone", 60, lambda: not json.loads(site.kubectl("get", "pv", "-o", "json"))["items"])
 
 
 def test_a_killed_run_is_finished_by_the_next(stack: Stack, site: Site, said: list[str]) -> None:
     """Killed while it makes things: it leaves a lock behind, and a state that knows less than there is."""
-    give_disks(site)
     with stack.begin("up", "--yes", "--skip-preview") as running:
-        until("its namespace made", 60, lambda: SYSTEM in site.kubectl("get", "namespaces", "-o", "name"))
+        until("its namespace made", 60, lambda: SYSTEM in site.namespaces())
         kill_session(running.pid)
     locked = stack.run("up", "--yes", "--skip-preview", check=False)
     assert locked.returncode != 0

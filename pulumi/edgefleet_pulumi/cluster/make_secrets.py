@@ -65,7 +65,7 @@ def _path(namespace: str, name: str = "") -> str:
 def _have(cluster: Cluster, namespace: str, name: str, kind: str, wanted: Mapping[str, str]) -> None:
     """Have exactly this content in a Secret; nothing is sent where it is there."""
     present = cluster.get(_path(namespace, name))
-    if _decoded(present) == dict(wanted):
+    if present is not None and _decoded(present) == dict(wanted):
         return
     document: dict[str, Any] = {
         "apiVersion": "v1",
@@ -122,6 +122,10 @@ def _certificate(cluster: Cluster, namespace: str, secret: SiteSecret) -> None:
 def make(cluster: Cluster, namespace: str, secrets: Sequence[SiteSecret]) -> None:
     """Have all these Secrets. Safe to be cut anywhere and run again: what is there stays."""
     for secret in secrets:
+        if secret.filled_by:
+            if cluster.get(_path(namespace, secret.name)) is None:
+                _have(cluster, namespace, secret.name, "Opaque", {})
+            continue
         if secret.certificate:
             _certificate(cluster, namespace, secret)
             continue

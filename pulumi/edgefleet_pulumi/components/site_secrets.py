@@ -35,11 +35,12 @@ class SiteSecret(Args):
     certificate: list[str] = Field(
         default=[], description="names in a server certificate by the site's CA, beside the nodes' addresses"
     )
+    filled_by: str = Field(default="", description="a program of the site that fills it: made empty, then left alone")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if bool(self.certificate) == bool(self.random):
-            raise ValueError(f"{self.name}: give either random keys or a certificate's names")
+        if [bool(self.certificate), bool(self.random), bool(self.filled_by)].count(True) != 1:
+            raise ValueError(f"{self.name}: give either random keys or a certificate's names or who fills it")
         used = {key for text in self.text.values() for key in _PLACE.findall(text)} | {*self.mosquitto_users.values()}
         if used - set(self.random):
             raise ValueError(f"{self.name}: no random key {', '.join(sorted(used - set(self.random)))}: add it")

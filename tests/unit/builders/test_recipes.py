@@ -38,7 +38,8 @@ class FakeGo(Go):
         self.variables.append(dict(options.get("variables") or {}))
         to.mkdir(parents=True, exist_ok=True)
         for package in packages:
-            (to / package.rpartition("/")[2]).write_text(package, encoding="utf-8")
+            # As Go does it: a module's major version is no part of a program's name.
+            (to / re.sub(r"/v\d+$", "", package).rpartition("/")[2]).write_text(package, encoding="utf-8")
 
 
 def test_digest_tells_names_and_contents_apart(tmp_path: Path) -> None:

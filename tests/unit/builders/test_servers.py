@@ -32,7 +32,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Servers:
 
 def test_every_server_has_an_image_whose_name_says_that_it_is_the_labs(made: Servers) -> None:
     built = made.ensure()
-    assert set(built) == {*servers.DEBIAN, "opa", "tls"}
+    assert set(built) == {*servers.DEBIAN, "opa", "tls", "gatekeeper"}
     assert all("/lab-" in one.reference for one in built.values())
     with tarfile.open(built["redis"].file) as archive:
         content = archive.extractfile("index.json")

@@ -189,3 +189,14 @@ def test_a_context_that_is_not_there(tmp_path: Path) -> None:
 def test_a_user_with_a_program_to_log_in(tmp_path: Path) -> None:
     with pytest.raises(ApiError, match="user 'u' has neither a client certificate nor a token"):
         Api.of(None, kubeconfig(tmp_path, {"exec": "aws"}))
+
+
+def test_what_somebody_else_fills_is_made_empty_and_then_left_alone() -> None:
+    cluster, wanted = FakeCluster(), [SiteSecret(name="cert", filled_by="gatekeeper")]
+    make(cluster, "n", wanted)
+    assert cluster.values("n", "cert") == {}
+    path = "/api/v1/namespaces/n/secrets/cert"
+    cluster.objects[path]["data"] = {"tls.key": base64.b64encode(b"theirs").decode()}
+    make(cluster, "n", wanted)
+    assert cluster.values("n", "cert") == {"tls.key": "theirs"}
+    assert cluster.changed == [path]

@@ -84,7 +84,8 @@ def test_every_stack_file_is_what_the_model_takes(path: Path) -> None:
 def test_every_object_is_valid_kubernetes(project: str) -> None:
     found = objects(dev(project))
     assert found
-    for document in found:
+    # Gatekeeper's own kinds are held to their content by `gator verify`.
+    for document in (d for d in found if not d["apiVersion"].partition("/")[0].endswith(".gatekeeper.sh")):
         kubernetes_validate.validate(json.loads(json.dumps(document)), KUBERNETES, strict=True)
 
 
