@@ -17,6 +17,8 @@ Render = Callable[[str], str]
 DOC = "docs/industries.md"
 HUB = "hub"
 MINUTES_A_MONTH = 30 * 24 * 60
+# Where data that stays local may go as long as an inventory does not name the site's own network.
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10")
 
 
 def outputs(root: Path) -> dict[str, Render]:
@@ -87,6 +89,8 @@ def group_vars(industries: Sequence[Industry], holes: list[dict[str, Any]]) -> s
         "k3s_node_labels": labels,
         "hardening_firewall_node_ports": [str(one.node_port) for industry in industries for one in industry.expose],
     }
+    if all(industry.data.stays_local for industry in industries):
+        variables["hardening_firewall_pods_only_to"] = [*PRIVATE]
     own = [{"ports": ports} for industry in industries if (ports := _host_ports(industry))]
     if own:
         variables["hardening_firewall_holes"] = [*holes, *own]

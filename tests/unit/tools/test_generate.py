@@ -117,6 +117,17 @@ def test_group_vars_say_where_they_come_from(root: Path) -> None:
     }
 
 
+def test_pods_of_a_host_stay_inside_where_the_data_of_all_its_systems_does(root: Path) -> None:
+    def limited(inventory: str) -> list[str] | None:
+        content = yaml.safe_load((root / f"inventories/{inventory}/group_vars/edge/generated.yml").read_text())
+        found: list[str] | None = content.get("hardening_firewall_pods_only_to")
+        return found
+
+    assert limited("telemedicine-service") == limited("iot-data-processor") == list(industries.PRIVATE)
+    assert limited("examination-system") is None
+    assert limited("hub") is None, "a hub has systems of both kinds"
+
+
 def test_holes_of_a_turn_server_stand_beside_the_roles_own(root: Path) -> None:
     path = root / "inventories/telemedicine-service/group_vars/edge/generated.yml"
     content = yaml.safe_load(path.read_text())
