@@ -10,7 +10,7 @@ import pytest
 from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.session import Lab
-from tests.integration.hosts import lab_command, lab_of
+from tests.integration.hosts import TEST_LAB, lab_command, lab_of
 
 
 def brought_up(name: str, *options: str) -> Iterator[Lab]:
@@ -22,9 +22,14 @@ def brought_up(name: str, *options: str) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Lab:
-    """The lab whose hosts have been through all of `make lab`."""
-    return lab_of()
+def lab() -> Iterator[Lab]:
+    """The lab whose hosts have been through all of `make lab`: the one that is up, or one for these tests."""
+    if lab_of().hosts.status():
+        yield lab_of()
+        return
+    subprocess.run(lab_command("run", "--name", TEST_LAB), cwd=CHECKOUT, check=True, timeout=1800)
+    yield lab_of()
+    subprocess.run(lab_command("down", "--name", TEST_LAB), cwd=CHECKOUT, check=True, timeout=300)
 
 
 @pytest.fixture(scope="session")

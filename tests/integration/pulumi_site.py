@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from edgefleet_pulumi.images import needed
-from edgefleet_pulumi.model import load_industries
+from edgefleet_pulumi.model import load_industries, load_industry
 from edgefleet_pulumi.site_platform import IMAGES
 from lab import ssh
 from lab.builders import pulumi, servers, wasm
@@ -30,6 +30,7 @@ from lab.session import Lab
 from tests.integration.hosts import shell
 
 PROJECTS = CHECKOUT / "pulumi"
+SYSTEMS = tuple(load_industries())
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,19 @@ class Site:
     def namespaces(self) -> set[str]:
         return set(self.kubectl("get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}").split())
 
+    def in_pod(self, namespace: str, name: str, command: str) -> tuple[int, str]:
+        """Run a command of the host in the network of a pod, found by its label; its code and output."""
+        label = f"app.kubernetes.io/name={name}"
+        script = f"""
+        id=$(k3s crictl pods --namespace {namespace} --label {label} --state ready --latest --quiet 2>/dev/null)
+        process=$(k3s crictl inspectp --output go-template --template '{{{{.info.pid}}}}' "$id" 2>/dev/null)
+        [ -n "$process" ] || {{ echo no pod; exit 99; }}
+        nsenter --net=/proc/$process/ns/net {command}
+        """
+        code, said = self.lab.hosts.exec(self.host.name, ["sh", "-c", script])
+        assert code != 99, f"{namespace}: no pod {name} runs"
+        return code, said
+
     def refused(self, document: Mapping[str, Any]) -> str:
         """What the API server says to a new object that is not kept; empty where it admits it."""
         encoded = base64.b64encode(json.dumps(document).encode()).decode()
@@ -76,16 +90,16 @@ class Site:
         }
 
 
-def site_of(lab: Lab, host: Host, folder: Path) -> Site:
+def site_of(lab: Lab, host: Host, folder: Path, systems: Sequence[str] = SYSTEMS) -> Site:
     """The site with the images of all servers, and the skeleton service under the name of each system."""
     _fetch_kubeconfig(lab, host, folder / "kubeconfig")
     built = servers.servers(lab.paths.cache, Progress()).ensure()
     _carry_images(lab, host, set(built.values()))
     skeleton = wasm.SkeletonImage(Toolchain(lab.paths.cache / "toolchain", Progress()), host_arch()).image
-    for system in load_industries():
+    for system in systems:
         _name_image(lab, host, skeleton, stand_in(system))
-    systems = {system: stand_in(system) for system in load_industries()}
-    return Site(lab, host, folder, {**{name: one.reference for name, one in built.items()}, **systems})
+    stand_ins = {system: stand_in(system) for system in systems}
+    return Site(lab, host, folder, {**{name: one.reference for name, one in built.items()}, **stand_ins})
 
 
 def stand_in(system: str) -> str:
@@ -137,18 +151,20 @@ class Stack:
     site: Site
     project: str
     folder: Path
+    # Where the package `edgefleet_pulumi` of the project lies.
+    projects: Path = PROJECTS
 
     @classmethod
-    def of(cls, site: Site, project: str, stack: str = "dev") -> Stack:
+    def of(cls, site: Site, project: str, stack: str = "dev", projects: Path = PROJECTS) -> Stack:
         folder = site.folder / project
-        shutil.copytree(PROJECTS / project, folder, ignore=shutil.ignore_patterns("bundle", "__pycache__"))
+        shutil.copytree(projects / project, folder, ignore=shutil.ignore_patterns("bundle", "__pycache__"))
         file = folder / f"Pulumi.{stack}.yaml"
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         settings = content["config"][f"{project}:site"]
-        known = images_of(project)
+        known = images_of(project, projects.parent / "industries")
         settings["references"] = {name: site.references[name] for name in known}
         file.write_text(yaml.safe_dump(content), encoding="utf-8")
-        made = cls(site, project, folder)
+        made = cls(site, project, folder, projects)
         made.run("stack", "init", stack)
         return made
 
@@ -156,7 +172,8 @@ class Stack:
     def environment(self) -> dict[str, str]:
         programs = pulumi.tools(self.site.lab.paths.cache, Progress()).ensure()
         found = pulumi.environment(programs, self.site.folder / "pulumi")
-        return {**found, "KUBECONFIG": str(self.site.kubeconfig), "NO_COLOR": "1"}
+        ours = {"KUBECONFIG": str(self.site.kubeconfig), "PYTHONPATH": str(self.projects), "NO_COLOR": "1"}
+        return {**found, **ours}
 
     def run(
         self, *words: str, check: bool = True, environment: Mapping[str, str] | None = None
@@ -210,6 +227,6 @@ def ready(pod: Mapping[str, Any]) -> bool:
     return conditions.get("Ready") == "True"
 
 
-def images_of(project: str) -> list[str]:
+def images_of(project: str, industries: Path) -> list[str]:
     """The images that a project names."""
-    return list(IMAGES) if project == "platform" else list(needed(load_industries()[project]))
+    return list(IMAGES) if project == "platform" else list(needed(load_industry(industries / project / "industry.yml")))
