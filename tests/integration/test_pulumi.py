@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+import shutil
 import ssl
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from edgefleet_pulumi.model import load_industries
 from lab.hosts import Host
+from lab.paths import CHECKOUT
 from lab.session import Lab
 from tests.integration.hosts import until
 from tests.integration.pulumi_site import Site, Stack, kill_session, ready, site_of
@@ -43,14 +47,14 @@ def stack(site: Site, said: list[str]) -> Iterator[Stack]:
         made.run("destroy", "--yes", "--skip-preview", check=False)
 
 
-def ask(site: Site, path: str) -> dict[str, Any]:
+def ask(site: Site, path: str, *, json_answer: bool = True) -> dict[str, Any]:
     """As a device of the site's network would: by the node port, trusting the site's CA alone."""
     authority = site.secrets(SYSTEM)[f"{SYSTEM}-tls", "ca.crt"]
     context = ssl.create_default_context(cadata=authority)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     url = f"https://{site.host.address}:{INDUSTRY.expose[0].node_port}{path}"
     with opener.open(url, timeout=10) as answer:
-        document: dict[str, Any] = json.load(answer)
+        document: dict[str, Any] = json.load(answer) if json_answer else {}
         return document
 
 
@@ -122,6 +126,80 @@ def test_a_wrong_passphrase_loses_nothing(stack: Stack, tmp_path_factory: pytest
     assert refused.returncode != 0
     assert "incorrect passphrase" in refused.stdout
     assert stack.run("stack", "export").stdout == before
+
+
+# Where, which key, the wrong value, and what is said.
+WRONG = {
+    "unknown key": ("stack", "replcas", 3, r"Pulumi\.dev\.yaml: learning-management-system:site: replcas: no such key"),
+    "impossible budget": (
+        "industry",
+        "service.resources.requests.memory",
+        "7Gi",
+        r"the node is too small by \d+Mi memory: deploy fewer systems or pods, lower their requests",
+    ),
+    "wrong unit": (
+        "industry",
+        "slo.latency.p50",
+        "0.03 minutes",
+        r"industries/learning-management-system/industry\.yml: slo\.latency\.p50: .*'0\.03 minutes'",
+    ),
+    "missing image": (
+        "stack",
+        "environment",
+        "staging",
+        r"site\.images: staging runs images by digest, and some are missing",
+    ),
+}
+
+
+def put(document: dict[str, Any], key: str, value: object) -> None:
+    *way, last = key.split(".")
+    for part in way:
+        document = document[part]
+    document[last] = value
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_told_once_and_costs_nothing(
+    stack: Stack, site: Site, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The declaration and the package come out of a copy, the stack's file is put right afterwards."""
+    where, key, value, sentence = WRONG[name]
+    copy = tmp_path_factory.mktemp("wrong")
+    for part in ("industries", "pulumi", "roles/k3s"):
+        shutil.copytree(CHECKOUT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__", "bundle"))
+    declaration, file = copy / "industries" / SYSTEM / "industry.yml", stack.folder / "Pulumi.dev.yaml"
+    kept = file.read_text("utf-8")
+    settings, industry = yaml.safe_load(kept), yaml.safe_load(declaration.read_text("utf-8"))
+    put(industry if where == "industry" else settings["config"][f"{SYSTEM}:site"], key, value)
+    before = stack.run("stack", "export").stdout
+    try:
+        file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        declaration.write_text(yaml.safe_dump(industry), encoding="utf-8")
+        refused = stack.run("up", "--yes", check=False, environment={"PYTHONPATH": str(copy / "pulumi")})
+    finally:
+        file.write_text(kept, encoding="utf-8")
+    assert refused.returncode != 0
+    assert len(re.findall(sentence, refused.stdout)) == 1, refused.stdout
+    assert "Traceback" not in refused.stdout
+    assert stack.run("stack", "export").stdout == before
+    stack.run("preview", "--expect-no-changes")
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(stack: Stack, site: Site) -> None:
+    """Devices that trust the site's authority notice nothing."""
+    served, pods = certificate(site), [pod["metadata"]["uid"] for pod in site.items("pods", SYSTEM)]
+    site.kubectl("delete", "secret", f"{SYSTEM}-tls", "-n", SYSTEM)
+    stack.up()
+    # The kubelet carries it into the pod, and the server reads it again every five minutes.
+    until("another certificate", 480, lambda: certificate(site) != served)
+    assert [pod["metadata"]["uid"] for pod in site.items("pods", SYSTEM)] == pods
+
+
+def certificate(site: Site) -> str:
+    """The certificate that a device is shown, once it has been found good."""
+    ask(site, "/readyz", json_answer=False)
+    return ssl.get_server_certificate((site.host.address, INDUSTRY.expose[0].node_port))
 
 
 def test_a_cluster_out_of_reach_is_named(stack: Stack, site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -17,7 +17,7 @@ from lab.session import Lab
 from tests.integration.hosts import until
 from tests.integration.pulumi_site import Site, Stack, ready, site_of
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.full]
 POLICIES = CHECKOUT / "policies"
 NAMES = sorted(path.parent.name for path in POLICIES.glob("*/suite.yaml"))
 PLATFORM = ("edgefleet-monitoring", "gatekeeper-system")
