@@ -27,7 +27,7 @@ from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.progress import Progress
 from lab.session import Lab
-from tests.integration.hosts import shell
+from tests.integration.hosts import shell, until
 
 PROJECTS = CHECKOUT / "pulumi"
 SYSTEMS = tuple(load_industries())
@@ -60,6 +60,13 @@ class Site:
 
     def namespaces(self) -> set[str]:
         return set(self.kubectl("get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}").split())
+
+    def open_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """A namespace without a Pod Security Standard, whose refusals would come before those of the policies."""
+        labelled = {"pod-security.kubernetes.io/enforce": "privileged", **(labels or {})}
+        metadata = {"name": name, "labels": labelled}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        until(f"an account in {name}", 30, lambda: bool(self.items("serviceaccounts", name)))
 
     def in_pod(self, namespace: str, name: str, command: str) -> tuple[int, str]:
         """Run a command of the host in the network of a pod, found by its label; its code and output."""

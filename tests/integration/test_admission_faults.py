@@ -19,7 +19,7 @@ from tests.integration.test_site_life import node_is_ready
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 SYSTEM = "learning-management-system"
-SPACE = "made-meanwhile"
+SPACE, JUDGED = "made-meanwhile", "made-before"
 POLICIES = CHECKOUT / "policies"
 
 
@@ -34,8 +34,10 @@ def stacks(site: Site) -> Iterator[list[Stack]]:
     try:
         for one in found:
             one.up()
+        site.open_namespace(JUDGED)
         yield found
     finally:
+        site.kubectl("delete", "namespace", JUDGED, "--ignore-not-found")
         for one in reversed(found):
             one.run("destroy", "--yes", "--skip-preview", check=False)
 
@@ -72,11 +74,8 @@ def test_a_site_whose_gatekeeper_has_no_image_serves_after_a_power_cut_without_n
         until("the system serves", 180, lambda: serves(site))
         until("the workload answers", 60, lambda: bool(ask(lab.hosts, host)))
         assert not ready(gatekeeper(site))
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}
-        namespace["metadata"] |= {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}  # type: ignore[operator]
         try:
-            until("a namespace made", 10, lambda: not applied(site, namespace))
-            until("its account", 30, lambda: bool(site.items("serviceaccounts", SPACE)))
+            site.open_namespace(SPACE)
             assert site.refused(sample("required-resources/samples/none_at_all.yaml")) == "", "nobody judges it"
             built_in = site.refused(sample("no-host-access/samples/host_path.yaml"))
             assert "hostPath is not allowed" in built_in, "the API server does"
@@ -87,7 +86,7 @@ def test_a_site_whose_gatekeeper_has_no_image_serves_after_a_power_cut_without_n
 def until_judged(site: Site) -> str:
     """What Gatekeeper says to a pod without requests, once it has all its policies."""
     pod = sample("required-resources/samples/none_at_all.yaml")
-    pod["metadata"]["namespace"] = "default"
+    pod["metadata"]["namespace"] = JUDGED
     said: list[str] = []
 
     def judged() -> bool:
@@ -96,15 +95,6 @@ def until_judged(site: Site) -> str:
 
     until("a pod refused by Gatekeeper", 60, judged)
     return said[-1]
-
-
-def applied(site: Site, document: dict[str, Any]) -> str:
-    """An error, or nothing."""
-    try:
-        site.apply(document)
-    except AssertionError as error:
-        return str(error)
-    return ""
 
 
 def test_it_judges_again_when_its_image_is_back(

@@ -53,8 +53,10 @@ def test_a_bundle_is_valid_and_the_same_each_time(project: str, tmp_path: Path) 
     for text in first.values():
         document = yaml.safe_load(text)
         kinds.add(document["kind"])
-        kubernetes_validate.validate(document, "1.30", strict=True)
+        # Gatekeeper's own kinds are held to their content by `gator verify`.
+        if not document["apiVersion"].partition("/")[0].endswith(".gatekeeper.sh"):
+            kubernetes_validate.validate(document, "1.30", strict=True)
     assert "Secret" not in kinds
-    if project != "platform":
-        (listed,) = (text for name, text in first.items() if name.endswith("-site-secrets.yaml"))
-        assert json.loads(yaml.safe_load(listed)["data"]["secrets.json"])
+    lists = [text for name, text in first.items() if name.endswith("-site-secrets.yaml")]
+    assert lists
+    assert all(json.loads(yaml.safe_load(listed)["data"]["secrets.json"]) for listed in lists)

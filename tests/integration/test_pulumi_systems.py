@@ -47,18 +47,13 @@ def platform(site: Site) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def open_namespaces(platform: Stack, site: Site) -> Iterator[None]:
     """The namespaces of the samples, without a Pod Security Standard: what it refuses never comes to Gatekeeper."""
-    names = {f"namespace/{one['metadata']['namespace']}" for _, _, one in bad_samples()}
-    loose = {"pod-security.kubernetes.io/enforce": "privileged"}
-    labels = {name.partition("/")[2]: dict(loose) for name in names}
-    labels["telemedicine-service"]["edgefleet.io/data"] = "local"
-    site.apply(
-        *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n, "labels": v}} for n, v in labels.items())
-    )
-    until("their accounts made", 30, lambda: all(site.items("serviceaccounts", name) for name in labels))
+    names = {one["metadata"]["namespace"] for _, _, one in bad_samples()}
+    for name in names:
+        site.open_namespace(name, {"edgefleet.io/data": "local"} if name == "telemedicine-service" else None)
     try:
         yield
     finally:
-        site.kubectl("delete", *names, "--wait")
+        site.kubectl("delete", "namespace", *names, "--wait")
 
 
 def bad_samples() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:

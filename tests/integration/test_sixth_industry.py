@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.full]
 LIKE, NEW = "learning-management-system", "library-lending-service"
 PACKAGE = "education.lending"
 NODE_PORT = 30099
+SPACE = "sixth-system-test"
 FOLDERS = ("docs", "industries", "inventories", "policies", "pulumi", "roles")
 
 
@@ -99,5 +100,9 @@ def test_it_is_ready_under_its_class_and_the_policies_know_it(stacks: dict[str, 
 
 def test_without_its_class_the_new_image_is_refused(stacks: dict[str, Stack], site: Site) -> None:
     spec = {"containers": [{"name": "app", "image": stand_in(NEW)}]}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"}, "spec": spec}
-    assert "a Wasm image needs runtimeClassName wasmedge" in site.refused(pod)
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": SPACE}, "spec": spec}
+    site.open_namespace(SPACE)
+    try:
+        assert "a Wasm image needs runtimeClassName wasmedge" in site.refused(pod)
+    finally:
+        site.kubectl("delete", "namespace", SPACE)
