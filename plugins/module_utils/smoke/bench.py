@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import diagnosis
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers import Containers
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.identity import Engine
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import Check, Findings, Level
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import (
+    Check,
+    Findings,
+    Level,
+    SmokeError,
+    Status,
+    line,
+)
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Compiled, Payload
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import RunCommand
 
@@ -18,13 +27,18 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process impor
 class Effort:
     """How often a level does each thing. Starts are counted a side."""
 
+    engine_starts: int
     crun_starts: int
+    cri_starts: int
+    pod_starts: int
+    concurrent: int
+    cycles: int
 
 
 EFFORT: Mapping[Level, Effort] = {
-    Level.QUICK: Effort(crun_starts=20),
-    Level.STANDARD: Effort(crun_starts=40),
-    Level.FULL: Effort(crun_starts=100),
+    Level.QUICK: Effort(engine_starts=20, crun_starts=20, cri_starts=8, pod_starts=0, concurrent=4, cycles=2),
+    Level.STANDARD: Effort(engine_starts=40, crun_starts=40, cri_starts=20, pod_starts=6, concurrent=10, cycles=5),
+    Level.FULL: Effort(engine_starts=100, crun_starts=100, cri_starts=50, pod_starts=20, concurrent=20, cycles=20),
 }
 
 
@@ -37,6 +51,7 @@ class Bench:
     """
 
     run: RunCommand
+    arch: str
     containers: Containers
     payload: Payload
     compiled: Compiled | None
@@ -44,7 +59,17 @@ class Bench:
     engine: Engine
     level: Level
     effort: Effort
+    containerd: Path
     options: Mapping[str, Any]
+
+
+def attempted(checks: Sequence[Check], measure: Callable[[], Findings]) -> Findings:
+    """What came out, or why these checks can't be judged."""
+    try:
+        return measure()
+    except (SmokeError, OSError) as error:
+        cause, step = diagnosis.of_pod(str(error))
+        return Findings([line(one, Status.INVALID, str(error), cause=cause, next_step=step) for one in checks])
 
 
 class Section(Protocol):

@@ -16,7 +16,7 @@ _ARGS = ("first", "two words", "caf\u00e9", "")
 _ENV = "EDGEFLEET_SMOKE=a=b, two words"
 _CALIBRATE = 24
 _PAIRS = 3
-_COMPARE = "compare the versions of runtime and engine (identity) with a host that passes"
+COMPARE = "compare the versions of runtime and engine (identity) with a host that passes"
 
 
 class Refused(Exception):  # noqa: N818 - says what happened
@@ -61,7 +61,7 @@ def args_and_env(containers: Containers, payload: Payload) -> list[Line]:
     ran = None if ended.rc == 0 else complaint(ended)
     wrong_args = ran or (None if args == _ARGS else f"the module got {list(args)} instead of {list(_ARGS)}")
     wrong_env = ran or (None if _ENV in env else f"{_ENV!r} is not in the module's environment {env}")
-    return [judged(model.ARGS, wrong_args, _COMPARE), judged(model.ENV, wrong_env, _COMPARE)]
+    return [judged(model.ARGS, wrong_args, COMPARE), judged(model.ENV, wrong_env, COMPARE)]
 
 
 def trap(containers: Containers, payload: Payload) -> Line:
@@ -72,7 +72,7 @@ def trap(containers: Containers, payload: Payload) -> Line:
         wrong = f"it did not come to the trap: {complaint(outcome.ended)}"
     elif b"after" in printed:
         wrong = "it went on after the trap"
-    return judged(model.TRAP, wrong or unclean(outcome), _COMPARE)
+    return judged(model.TRAP, wrong or unclean(outcome), COMPARE)
 
 
 def corrupt(containers: Containers, payload: Payload) -> Line:
@@ -80,12 +80,12 @@ def corrupt(containers: Containers, payload: Payload) -> Line:
     module = payload.plain["nonce"]
     outcome = containers.start(containers.bundle("corrupt", module[: len(module) // 2]))
     wrong = "half a module ran" if payload.nonce.encode() in outcome.ended.out else unclean(outcome)
-    return judged(model.CORRUPT, wrong, _COMPARE)
+    return judged(model.CORRUPT, wrong, COMPARE)
 
 
 def missing(containers: Containers) -> Line:
     outcome = containers.start(containers.bundle("missing", None))
-    return judged(model.MISSING, unclean(outcome), _COMPARE)
+    return judged(model.MISSING, unclean(outcome), COMPARE)
 
 
 def aot(containers: Containers, payload: Payload, compiled: Compiled) -> Findings:
@@ -128,10 +128,10 @@ def _fib(containers: Containers, bundle: Bundle, n: int) -> tuple[int, int]:
     return int(found[2]), int(found[3])
 
 
-def judged(check: Check, wrong: str | None, next_step: str) -> Line:
+def judged(check: Check, wrong: str | None, next_step: str, measured: float | None = None) -> Line:
     if wrong is None:
-        return line(check, Status.PASS, n=1)
-    return line(check, Status.FAIL, wrong, n=1, next_step=next_step)
+        return line(check, Status.PASS, measured=measured, n=1)
+    return line(check, Status.FAIL, wrong, measured=measured, n=1, next_step=next_step)
 
 
 def complaint(ended: Ended) -> str:

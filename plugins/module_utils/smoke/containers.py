@@ -19,9 +19,8 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process impor
 PREFIX = "edgefleet-smoke"
 # /run is gone after a reboot, but Debian's initramfs may mount it noexec: then nothing in it can be started.
 BASES = (Path("/run"), Path("/var/lib"))
-_MEMORY_LIMIT = 256 << 20
-_PIDS_LIMIT = 64
-_NOBODY = 65534
+NOBODY = 65534
+_CPU_PERIOD = 100_000
 
 
 @contextlib.contextmanager
@@ -29,10 +28,9 @@ def workspace(run: RunCommand, runtime: str, bases: Sequence[Path] = BASES) -> I
     """A folder of this process. What a killed run left is removed first; what another live run has is not touched."""
     for base in bases:
         for folder in sorted(base.glob(f"{PREFIX}.*")):
-            if not _owner_lives(folder.name):
+            if not lives(folder.name.partition(".")[2]):
                 _remove(run, runtime, folder)
-    me = f"{PREFIX}.{os.getpid()}-{_start_time(os.getpid())}-{secrets.token_hex(4)}"
-    folder = _executable(bases) / me
+    folder = _executable(bases) / f"{PREFIX}.{owner()}-{secrets.token_hex(4)}"
     try:
         folder.mkdir(mode=0o700)
         (folder / "state").mkdir()
@@ -60,8 +58,14 @@ def _start_time(pid: int) -> str | None:
     return stat.rpartition(")")[2].split()[19]
 
 
-def _owner_lives(folder: str) -> bool:
-    pid, _, rest = folder.partition(".")[2].partition("-")
+def owner() -> str:
+    """This process, as what it makes is marked with."""
+    return f"{os.getpid()}-{_start_time(os.getpid())}"
+
+
+def lives(marked: str) -> bool:
+    """Whether the process that something is marked with is still running."""
+    pid, _, rest = marked.partition("-")
     return pid.isdigit() and _start_time(int(pid)) == rest.partition("-")[0]
 
 
@@ -80,6 +84,49 @@ class Bundle:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Bytes of memory, number of processes and threads, CPUs (None: as many as there are)."""
+
+    memory: int = 256 << 20
+    pids: int = 64
+    cpus: float | None = None
+
+    def resources(self) -> dict[str, Any]:
+        """As the OCI runtime specification has them."""
+        cpu = {"cpu": {"period": _CPU_PERIOD, "quota": int(self.cpus * _CPU_PERIOD)}} if self.cpus else {}
+        return {"memory": {"limit": self.memory}, "pids": {"limit": self.pids}, **cpu}
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder of the host in a container."""
+
+    source: Path
+    destination: str
+    writable: bool = False
+
+
+class Running:
+    """A container that has given its first output."""
+
+    def __init__(self, run: RunCommand, command: Sequence[str], container: str) -> None:
+        self._run = run
+        self._command = command
+        self._container = container
+
+    def pid(self) -> int:
+        ended = self._run([*self._command, "state", self._container], timeout=10)
+        try:
+            return int(json.loads(ended.out)["pid"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise SmokeError(f"the state of container {self._container} can't be read: {ended.complaint}") from error
+
+    def kill(self) -> None:
+        """What ends a pod that has passed its deadline."""
+        self._run([*self._command, "kill", self._container, "KILL"], timeout=10)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a container ended; ``clean`` if the runtime took it away by itself."""
 
@@ -87,19 +134,23 @@ class Outcome:
     clean: bool
 
 
+_POD_LIKE = Limits()
+
+
 class Containers:
     """Runs containers through the OCI runtime as pods are run: without rights, with limits, on a read-only root."""
 
     def __init__(self, run: RunCommand, runtime: str, cgroup_manager: str, folder: Path, timeout: float) -> None:
         self._run = run
-        self._folder = folder
+        self.folder = folder
         self._state = folder / "state"
         self._command = [runtime, "--root", str(self._state), f"--cgroup-manager={cgroup_manager}"]
-        self._limited = cgroup_manager != "disabled"
+        self.limited = cgroup_manager != "disabled"
         self._timeout = timeout
+        self.owner = owner()
 
     def bundle(self, name: str, content: bytes | None, program: str = "probe.wasm") -> Bundle:
-        folder = self._folder / name
+        folder = self.folder / name
         root = folder / "rootfs"
         for mount_point in ("proc", "dev"):
             (root / mount_point).mkdir(parents=True)
@@ -113,36 +164,33 @@ class Containers:
         bundle: Bundle,
         args: Sequence[str] = (),
         env: Sequence[str] = (),
-        while_open: Callable[[int], None] | None = None,
+        *,
+        limits: Limits = _POD_LIKE,
+        mounts: Sequence[Mount] = (),
+        timeout: float | None = None,
+        while_open: Callable[[Running], None] | None = None,
     ) -> Outcome:
-        """Run to the end. ``while_open`` gets the pid of the container at its first output, and ends its input."""
+        """Run to the end. ``while_open`` gets the container at its first output, whose input ends when it returns."""
         container = f"{PREFIX}-{secrets.token_hex(6)}"
-        config = self._config([f"/{bundle.program}", *args], ["PATH=/", *env])
+        config = self._config([f"/{bundle.program}", *args], ["PATH=/", *env], limits, mounts)
         (bundle.folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        running = Running(self._run, self._command, container)
         ended = self._run(
             [*self._command, "run", "--bundle", str(bundle.folder), container],
-            timeout=self._timeout,
-            while_open=(lambda: while_open(self._pid(container))) if while_open else None,
+            timeout=timeout or self._timeout,
+            while_open=(lambda: while_open(running)) if while_open else None,
         )
         clean = not (self._state / container).exists()
         if not clean:
             self._run([*self._command, "delete", "--force", container], timeout=10)
         return Outcome(ended, clean)
 
-    def _pid(self, container: str) -> int:
-        ended = self._run([*self._command, "state", container], timeout=10)
-        try:
-            return int(json.loads(ended.out)["pid"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise SmokeError(f"the state of container {container} can't be read: {ended.complaint}") from error
-
-    def _config(self, args: list[str], env: list[str]) -> dict[str, Any]:
-        limits = {"memory": {"limit": _MEMORY_LIMIT}, "pids": {"limit": _PIDS_LIMIT}} if self._limited else {}
+    def _config(self, args: list[str], env: list[str], limits: Limits, mounts: Sequence[Mount]) -> dict[str, Any]:
         return {
             "ociVersion": "1.0.0",
             "process": {
                 "terminal": False,
-                "user": {"uid": _NOBODY, "gid": _NOBODY},
+                "user": {"uid": NOBODY, "gid": NOBODY},
                 "args": args,
                 "env": env,
                 "cwd": "/",
@@ -157,11 +205,17 @@ class Containers:
                     "source": "tmpfs",
                     "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
                 },
+                *map(_mounted, mounts),
             ],
             # As in the base runtime spec of pods: a name that ends in .wasm goes to the engine, others run natively.
             "annotations": {"module.wasm.image/variant": "compat-smart"},
             "linux": {
                 "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")],
-                "resources": limits,
+                "resources": limits.resources() if self.limited else {},
             },
         }
+
+
+def _mounted(mount: Mount) -> dict[str, Any]:
+    options = ["bind", "nosuid", "nodev", "rw" if mount.writable else "ro"]
+    return {"destination": mount.destination, "type": "bind", "source": str(mount.source), "options": options}

@@ -10,9 +10,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import checks, cold, identity, model
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.bench import EFFORT, Bench, Section
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers import BASES, Containers, workspace
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import (
+    checks,
+    cold,
+    cri_section,
+    diagnosis,
+    identity,
+    isolation,
+    model,
+    pods,
+    sandboxes,
+)
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.bench import EFFORT, Bench, Section, attempted
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers import (
+    BASES,
+    Containers,
+    Running,
+    lives,
+    workspace,
+)
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.cri import SOCKET, Cri
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.identity import Engine
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import (
     Check,
@@ -29,7 +46,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts impo
 
 _STEAL_WARNING = 5.0
 # In the order of the report, behind the checks of the head. A module is a section by having what the protocol names.
-SECTIONS = cast("tuple[Section, ...]", (cold,))
+SECTIONS = cast("tuple[Section, ...]", (isolation, cold, cri_section, pods))
 
 ARGUMENTS: dict[str, Any] = {
     "level": {"type": "str", "choices": list(map(str, Level)), "default": str(Level.QUICK)},
@@ -60,6 +77,7 @@ class SmokeSpec:
     check_mode: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     bases: tuple[Path, ...] = BASES
+    containerd: Path = SOCKET
 
 
 def every_check() -> tuple[Check, ...]:
@@ -77,7 +95,7 @@ def range_error(params: dict[str, Any]) -> str | None:
 
 def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Document:
     """Run every check that the host allows; a check that fails does not keep the others from running."""
-    began, ticks = now(), _cpu_ticks()
+    began, ticks, throttled = now(), _cpu_ticks(), identity.throttled_seconds()
     versions = identity.versions(run, spec.runtime)
     manager = identity.cgroup_manager(spec.cgroup_manager)
     who = identity.host(spec.runtime, manager, versions)
@@ -85,11 +103,21 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
         found = {"": _not_applicable(every_check(), "check mode: no container was started")}
         engine, compiled = identity.asked_engine(run), None
     else:
+        _sweep(spec.containerd)
         with workspace(run, spec.runtime, spec.bases) as folder:
             test = _Run(run, spec, Containers(run, spec.runtime, manager, folder, spec.timeout))
             found = dict(test.all(versions["crun"]))
         engine, compiled = test.engine, test.compiled
     steal = identity.steal_percent(ticks, _cpu_ticks())
+    seconds = (now() - began).total_seconds()
+    who |= {
+        "engine": engine.as_dict(),
+        "compiled_probes": {"version": compiled.version, "source": compiled.source} if compiled else None,
+        "steal_percent": steal,
+        "throttled_percent": _throttled_percent(throttled, seconds),
+        "pressure": identity.pressure(),
+        "disk_sync_ms": None if spec.check_mode else identity.disk_sync_ms(Path("/var/lib")),
+    }
     warnings = identity.warnings(versions, engine, who["artifacts"])
     if steal > _STEAL_WARNING:
         warnings.append(f"the hypervisor took {steal} % of the CPU time during the run: times say little")
@@ -97,19 +125,21 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
         host=spec.host,
         level=spec.level,
         started=began.isoformat(timespec="seconds"),
-        seconds=round((now() - began).total_seconds(), 1),
+        seconds=round(seconds, 1),
         check_mode=spec.check_mode,
-        identity={
-            **who,
-            "engine": engine.as_dict(),
-            "compiled_probes": {"version": compiled.version, "source": compiled.source} if compiled else None,
-            "steal_percent": steal,
-        },
-        lines=[one for findings in found.values() for one in findings.lines],
+        identity=who,
+        lines=diagnosis.completed([one for findings in found.values() for one in findings.lines], who),
         samples={check: sides for findings in found.values() for check, sides in findings.samples.items()},
         sections={name: findings.figures for name, findings in found.items() if findings.figures},
         warnings=warnings,
     )
+
+
+def _sweep(containerd: Path) -> None:
+    """Pods that a killed test left in containerd. A containerd that can't be asked has lines of its own."""
+    if containerd.exists():
+        with contextlib.suppress(SmokeError), Cri(containerd) as runtime:
+            sandboxes.sweep(runtime, lives)
 
 
 class _Run:
@@ -142,8 +172,8 @@ class _Run:
             yield section.NAME, self._section(section)
 
     def _look_at_engine(self) -> None:
-        def look(pid: int) -> None:
-            self.engine = identity.seen_engine(self._run, pid)
+        def look(container: Running) -> None:
+            self.engine = identity.seen_engine(self._run, container.pid())
 
         # A look that fails costs what it would have seen, not the test.
         with contextlib.suppress(OSError, SmokeError):
@@ -160,15 +190,13 @@ class _Run:
     def _section(self, section: Section) -> Findings:
         if not self._spec.level.holds(section.LEAST):
             return _not_applicable(section.CHECKS, f"not at level {self._spec.level}: from {section.LEAST} on")
-        try:
-            return section.measure(self._bench())
-        except SmokeError as error:
-            return Findings([line(check, Status.INVALID, str(error)) for check in section.CHECKS])
+        return attempted(section.CHECKS, lambda: section.measure(self._bench()))
 
     def _bench(self) -> Bench:
         spec, effort = self._spec, EFFORT[self._spec.level]
         return Bench(
             run=self._run,
+            arch=identity.arch(),
             containers=self._containers,
             payload=spec.payload,
             compiled=self.compiled,
@@ -176,6 +204,7 @@ class _Run:
             engine=self.engine,
             level=spec.level,
             effort=replace(effort, crun_starts=spec.samples) if spec.samples else effort,
+            containerd=spec.containerd,
             options=spec.options,
         )
 
@@ -188,6 +217,13 @@ class _Run:
 
 def _not_applicable(these: Sequence[Check], reason: str) -> Findings:
     return Findings([line(one, Status.NOT_APPLICABLE, reason) for one in these])
+
+
+def _throttled_percent(before: float | None, seconds: float) -> float | None:
+    after = identity.throttled_seconds()
+    if before is None or after is None:
+        return None
+    return round(100 * (after - before) / max(seconds, 0.001), 1)
 
 
 def _cpu_ticks() -> tuple[int, int]:

@@ -21,6 +21,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.grpc import C
 
 SOCKET = Path("/run/containerd/containerd.sock")
 _SERVICE = "/runtime.v1.RuntimeService/"
+_IMAGES = "/runtime.v1.ImageService/"
 _NODE = 2  # the host's own network: no CNI, and no address is used up
 _UNCONFINED = 1
 _EXITED = 2
@@ -44,11 +45,15 @@ class Sandbox:
 class Program:
     """What a container runs. ``image`` is the name or the id of one that containerd has.
 
-    With ``seccomp`` it has the runtime's own filter, with ``drop`` no capability: as a restricted pod has it.
+    ``command`` takes the place of the image's own program; ``mounts`` are folders of the host by where they are in the
+    container, to be read only. With ``seccomp`` it has the runtime's own filter, with ``drop`` no capability: as a
+    restricted pod has it.
     """
 
     image: str
+    command: Sequence[str] = ()
     args: Sequence[str] = ()
+    mounts: Mapping[str, Path] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     memory: int = 128 << 20
     seccomp: bool = True
@@ -94,8 +99,10 @@ class Cri:
         config: grpc.Fields = [
             (1, [(1, name)]),
             (2, [(1, program.image)]),
+            *((3, word) for word in program.command),
             *((4, word) for word in program.args),
             *((6, [(1, key), (2, value)]) for key, value in program.env.items()),
+            *((7, [(1, there), (2, str(here)), (3, 1)]) for there, here in program.mounts.items()),
             (11, f"{name}.log"),
             (15, [(1, [(3, 102), (4, program.memory), (5, 1000)]), (2, security)]),
         ]
@@ -133,6 +140,23 @@ class Cri:
         """The ids of all sandboxes that carry these labels."""
         answer = self._call("ListPodSandbox", [(1, _map(3, labels))])
         return [_text(one, 1) for number, one in grpc.decode(answer) if number == 1]
+
+    def marked(self, label: str) -> dict[str, str]:
+        """The sandboxes that carry a label: id and value."""
+        found = {}
+        for number, one in grpc.decode(self._call("ListPodSandbox", [])):
+            for entry in (value for key, value in grpc.decode(one) if number == 1 and key == 5):
+                if _text(entry, 1) == label:
+                    found[_text(one, 1)] = _text(entry, 2)
+        return found
+
+    def images(self) -> dict[str, int]:
+        """The images that have a name, and their size in bytes."""
+        found = {}
+        for number, one in grpc.decode(self._channel.call(f"{_IMAGES}ListImages")):
+            if number == 1 and _text(one, 2):
+                found[_text(one, 2)] = grpc.field(one, 4, 0)
+        return found
 
     def _call(self, name: str, request: grpc.Fields) -> bytes:
         return self._channel.call(_SERVICE + name, request)

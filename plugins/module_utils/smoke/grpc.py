@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
@@ -33,7 +35,7 @@ _BITS = (
 )
 
 
-class GrpcError(Exception):
+class GrpcError(SmokeError):
     """The server refused a call, or there is no talking to it; the text says what it answered."""
 
 

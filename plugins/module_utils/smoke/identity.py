@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import re
 import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +120,49 @@ def cpu_ticks(stat: str) -> tuple[int, int]:
 
 def steal_percent(before: tuple[int, int], after: tuple[int, int]) -> float:
     return round(100 * (after[0] - before[0]) / max(1, after[1] - before[1]), 1)
+
+
+def throttled_seconds(
+    pid: int | str = "self", proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
+) -> float | None:
+    """How long a process's control group has been held back by a CPU quota, so far. None where nobody counts."""
+    for line in (proc / str(pid) / "cgroup").read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        # In version 1 the group is below a folder that is named after its controllers.
+        folder = cgroups / controllers / path.lstrip("/")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        with contextlib.suppress(OSError):
+            stat = dict(line.split() for line in (folder / "cpu.stat").read_text(encoding="utf-8").splitlines())
+            if "throttled_usec" in stat:
+                return int(stat["throttled_usec"]) / 1e6
+            if "throttled_time" in stat:
+                return int(stat["throttled_time"]) / 1e9
+    return None
+
+
+def pressure(proc: Path = Path("/proc")) -> dict[str, float | None]:
+    """Percent of the last ten seconds in which some task waited for each. None where the kernel does not count it."""
+    found: dict[str, float | None] = {}
+    for name in ("cpu", "io", "memory"):
+        found[name] = None
+        with contextlib.suppress(OSError):
+            average = re.search(r"^some avg10=([\d.]+)", (proc / "pressure" / name).read_text(encoding="utf-8"))
+            found[name] = float(average[1]) if average else None
+    return found
+
+
+def disk_sync_ms(folder: Path) -> float:
+    """Median of three: how long a small write takes to be on the disk that holds a folder."""
+    times = []
+    for _ in range(3):
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="edgefleet-smoke.") as file:
+            began = time.perf_counter()
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+            times.append((time.perf_counter() - began) * 1000)
+    return round(sorted(times)[1], 2)
 
 
 def runtime() -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
@@ -34,12 +34,16 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Payload:
-    """``no_compiled`` says why there are no compiled probes at all, if so."""
+    """``no_compiled`` says why there are no compiled probes at all, if so.
+
+    ``reference`` holds cold starts by wasmtime on the controller, by side.
+    """
 
     nonce: str
     plain: Mapping[str, bytes]
     compiled: tuple[Compiled, ...] = ()
     no_compiled: str = ""
+    reference: Mapping[str, list[float]] = field(default_factory=dict)
 
     def compiled_for(self, engine: str, engine_version: str | None, arch: str) -> Compiled | None:
         wanted = (engine, engine_version, arch)
@@ -51,6 +55,7 @@ class Payload:
             "plain": _encoded(self.plain),
             "compiled": [{**vars(one), "modules": _encoded(one.modules)} for one in self.compiled],
             "no_compiled": self.no_compiled,
+            "reference": dict(self.reference),
         }
 
     @classmethod
@@ -63,6 +68,7 @@ class Payload:
                     Compiled(**{**one, "modules": _decoded(one["modules"])}) for one in argument["compiled"]
                 ),
                 no_compiled=argument["no_compiled"],
+                reference=argument["reference"],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SmokeError(

@@ -8,22 +8,26 @@ import json
 import re
 import secrets
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Entry, Mirror, MirrorError, Release
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import engine_starts, identity
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.elf import native_program
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Compiled, Payload
 
 ARTIFACT = "wasm-probes"
 # Part of the artifact's version: raised with every change of a source in AOT.
 VERSION = "1"
-PLAIN = ("echo", "fib", "nonce", "trap", "wait")
+PLAIN = ("echo", "fib", "files", "grow", "nonce", "socket", "spin", "trap", "wait")
 AOT = ("echo", "fib")
 
 _SOURCES = Path(__file__).parent / "wat"
 _NONCE_PLACE = "@" * 32
 _MEMBER_LIMIT = 4 << 20
+_REFERENCE_STARTS = 10
 
 
 def wat(name: str) -> str:
@@ -47,12 +51,22 @@ def payload(mirror: str | None) -> Payload:
     """All that one host needs, with a nonce that no other run has."""
     nonce = secrets.token_hex(16)
     plain = {name: compile_wat(name, nonce) for name in PLAIN}
+    made = Payload(nonce, plain, reference=_reference(plain["echo"]))
     if mirror is None:
-        return Payload(nonce, plain, no_compiled="no mirror folder was given (edgefleet_mirror_dir)")
+        return replace(made, no_compiled="no mirror folder was given (edgefleet_mirror_dir)")
     compiled = compiled_probes(Mirror(mirror))
     if not compiled:
-        return Payload(nonce, plain, no_compiled=f"the mirror {mirror} has no {ARTIFACT} of version {VERSION}-*")
-    return Payload(nonce, plain, compiled)
+        return replace(made, no_compiled=f"the mirror {mirror} has no {ARTIFACT} of version {VERSION}-*")
+    return replace(made, compiled=compiled)
+
+
+def _reference(module: bytes) -> dict[str, list[float]]:
+    """wasmtime's cold starts on this controller; none where it is of another kind than what the control is made for."""
+    try:
+        native = native_program(identity.arch(), b"edgefleet-smoke\n")
+        return engine_starts.wasmtime_starts(module, native, _REFERENCE_STARTS)
+    except (KeyError, OSError, RuntimeError):
+        return {}
 
 
 def compiled_probes(mirror: Mirror) -> tuple[Compiled, ...]:

@@ -18,13 +18,19 @@ _KEEP = 1 << 16
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended. ``first_output``: seconds from just before its start; None if it printed nothing."""
+    """How a program ended. ``first_output``: seconds from just before its start; None if it printed nothing.
+
+    ``seconds`` is how long it took, ``cpu_seconds`` what it and all that it has waited for have computed; both are zero
+    for one that was ended at its deadline.
+    """
 
     rc: int
     out: bytes
     err: str
     first_output: float | None = None
     timed_out: bool = False
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def complaint(self) -> str:
@@ -85,8 +91,15 @@ class _Followed:
         finally:
             os.close(ending)
         out, err = self._kept.values()
-        rc = self._process.wait() if ended else -signal.SIGKILL
-        return Ended(rc, bytes(out), err.decode("utf-8", "replace"), self._first, timed_out=not ended)
+        said = bytes(out), err.decode("utf-8", "replace")
+        if not ended:
+            return Ended(-signal.SIGKILL, *said, self._first, timed_out=True)
+        _, status, usage = os.wait4(self._process.pid, 0)
+        seconds = time.perf_counter() - self._began
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return Ended(
+            self._process.returncode, *said, self._first, seconds=seconds, cpu_seconds=usage.ru_utime + usage.ru_stime
+        )
 
     def _read(self, ending: int, deadline: float) -> bool:
         poll = select.poll()

@@ -5,12 +5,15 @@ The probes are the real ones, so that what a check reads is what a module really
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,9 +47,8 @@ def payload(*, version: str = "0.14.1", arch: str = "amd64", **modules: bytes) -
     """As the controller makes it; ``modules`` replace compiled probes."""
     made = probes.payload(None)
     ahead = {name: compiled(made.plain[name]) for name in probes.AOT} | modules
-    return Payload(
-        made.nonce, made.plain, (Compiled("wasmedge", version, arch, f"1-wasmedge-{version}", "built here", ahead),)
-    )
+    probes_made = Compiled("wasmedge", version, arch, f"1-wasmedge-{version}", "built here", ahead)
+    return dataclasses.replace(made, compiled=(probes_made,), no_compiled="")
 
 
 def run_wasm(module: bytes, args: Sequence[str] = (), env: Sequence[str] = (), stdin: bytes = b"") -> tuple[int, bytes]:
@@ -82,10 +84,14 @@ class FakeCrun:
     # By name of the bundle: what the container does instead.
     broken: dict[str, Ended] = field(default_factory=dict)
     leaves_behind: bool = False
+    # What of isolation does not hold: "memory", "cpu", "read_only", "escape", "socket", "files"; "no_cpu" to give.
+    lacks: str = ""
+    ignores_kill: bool = False
+    killed: bool = False
     commands: list[list[str]] = field(default_factory=list)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def __call__(
+    def __call__(  # noqa: PLR0911 - one answer a program
         self,
         argv: Sequence[str],
         *,
@@ -95,6 +101,12 @@ class FakeCrun:
         self.commands.append(list(argv))
         if "--version" in argv:
             return self._version(argv[0])
+        if "kill" in argv:
+            self.killed = not self.ignores_kill
+            return Ended(0, b"", "")
+        if "engine_starts.py" in " ".join(argv):
+            sides = {"wasm_ms": [self.wasm_ms - 4] * 5, "native_ms": [self.native_ms - 4] * 5}
+            return Ended(0, json.dumps(sides).encode() + b"\n", "") if self.engine_version else Ended(1, b"", "no")
         if argv[1] == "-c":
             return Ended(0, f"{self.engine_version}\n".encode(), "") if self.engine_version else Ended(1, b"", "no")
         if "state" in argv:
@@ -119,10 +131,12 @@ class FakeCrun:
         self.configs[bundle.name] = config
         if self.leaves_behind:
             Path(argv[argv.index("--root") + 1], argv[-1]).mkdir()
-        if while_open:
-            while_open()
         if bundle.name in self.broken:
             return self.broken[bundle.name]
+        if bundle.name in ("files", "socket", "grow", "spin"):
+            return _FakeProbe(config, bundle / "rootfs", while_open, self).run()
+        if while_open:
+            while_open()
         program = bundle / "rootfs" / config["process"]["args"][0].lstrip("/")
         if not program.exists():
             return Ended(1, b"[error] loading failed: invalid path\n", "could not get wasmedge result from VM")
@@ -133,3 +147,68 @@ class FakeCrun:
         if not program.read_bytes().endswith(NATIVE_CODE) or self.interprets_all:
             out = re.sub(rb"^(fib \d+ \d+) (\d+)", lambda m: b"%s %d" % (m[1], int(m[2]) * INTERPRETER), out)
         return Ended(rc, out, "", self.wasm_ms / 1000)
+
+
+@dataclass
+class _FakeProbe:
+    """What the probes of isolation would do in a container: wasmtime has neither mounts nor limits nor sockets."""
+
+    config: dict[str, Any]
+    root: Path
+    while_open: Callable[[], None] | None
+    crun: FakeCrun
+
+    def run(self) -> Ended:
+        args: list[str] = self.config["process"]["args"][1:]
+        probes: dict[str, Callable[..., Ended]] = {
+            "files": self.files, "socket": self.serve, "grow": self.grow, "spin": self.spin,
+        }  # fmt: skip
+        return probes[self.root.parent.name](*args)
+
+    def files(self, mode: str, path: str, text: str = "") -> Ended:
+        at, writable = self.root / path, False
+        for mount in (one for one in self.config["mounts"] if one["type"] == "bind"):
+            if path.split("/", maxsplit=1)[0] == mount["destination"].lstrip("/"):
+                at, writable = Path(mount["source"], path.split("/", 1)[1]), "rw" in mount["options"]
+        if mode == "w":
+            if not writable and self.crun.lacks != "read_only":
+                return Ended(1, b"errno 69\n", "could not get wasmedge result from VM")
+            if self.crun.lacks != "files":
+                at.write_text(text)
+            return Ended(0, b"ok ", "")
+        inside = self.root.resolve() in at.resolve().parents or at != self.root / path
+        if path.startswith("/") or (not inside and self.crun.lacks != "escape") or not at.exists():
+            return Ended(1, b"errno 76\n", "could not get wasmedge result from VM")
+        return Ended(0, b"ok " + at.read_bytes(), "")
+
+    def serve(self, port: str) -> Ended:
+        with socket.create_server(("127.0.0.1", int(port))) as server:
+            answering = threading.Thread(target=self._answer, args=(server,))
+            answering.start()
+            if self.while_open:
+                self.while_open()
+            answering.join()
+        return Ended(0, b"ready\n", "")
+
+    def _answer(self, server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            got = connection.recv(1024)
+            connection.sendall(b"wrong" if self.crun.lacks == "socket" else got)
+
+    def grow(self) -> Ended:
+        if self.crun.lacks == "memory":
+            return Ended(0, b"." * 24 + b" end\n", "")
+        limit = self.config["linux"]["resources"]["memory"]["limit"] >> 20
+        return Ended(137, b"." * ((limit - 16) // 8), "")
+
+    def spin(self, milliseconds: str = "") -> Ended:
+        if not milliseconds:
+            if self.while_open:
+                self.while_open()
+            return Ended(137 if self.crun.killed else -9, b"ready\n", "", 0.005, timed_out=not self.crun.killed)
+        cpu = self.config["linux"]["resources"].get("cpu")
+        share = cpu["quota"] / cpu["period"] if cpu and self.crun.lacks != "cpu" else 1.0
+        if self.crun.lacks == "no_cpu":
+            share = min(share, 0.3)
+        return Ended(0, b"ready\n", "", 0.005, seconds=0.6, cpu_seconds=0.6 * share)

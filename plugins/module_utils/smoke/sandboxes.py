@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods of the smoke test, made through containerd's CRI, and what of earlier tests is still there.
+
+The kubelet ends every pod that it does not know, within a few seconds: a sandbox of ours lives for a moment, and what
+it takes with it is tried again in a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers import owner
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.cri import Cri, Program, Sandbox, first_line
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import ENGINE, SmokeError
+
+# The runtime of Wasm pods, as the RuntimeClass names it.
+HANDLER = ENGINE
+# The label that says which process a pod belongs to, as ``containers.owner`` has it.
+OWNER = "edgefleet.wasm/smoke-owner"
+PROBES = "/probes"
+
+_LOG_SECONDS = 10.0
+_TRIES = 4
+
+
+def smallest_image(runtime: Cri) -> str:
+    """Only its root file system is used, and the probes are mounted into it."""
+    images = runtime.images()
+    if not images:
+        raise SmokeError("containerd has no image yet: a pod needs K3s's pause image at least")
+    return min(images, key=lambda name: (images[name], name))
+
+
+def program_folder(folder: Path, programs: Mapping[str, bytes]) -> Path:
+    """A folder to be mounted into containers, with programs that anybody may run."""
+    folder.mkdir()
+    folder.chmod(0o755)
+    for name, content in programs.items():
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def sweep(runtime: Cri, lives: Callable[[str], bool]) -> None:
+    """Take away the pods of tests that are not running any more."""
+    for sandbox, marked in runtime.marked(OWNER).items():
+        if not lives(marked):
+            runtime.remove_sandbox(sandbox)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A container that has run: milliseconds from asking for it to its first line, and that line."""
+
+    id: str
+    ms: float
+    line: str
+
+
+class Pod:
+    """A sandbox that takes containers with the probes, one after the other or several at once."""
+
+    def __init__(self, runtime: Cri, sandbox: Sandbox, probes: Path, image: str, wall: Callable[[], float]) -> None:
+        self._runtime = runtime
+        self._sandbox = sandbox
+        self._probes = probes
+        self._image = image
+        self._wall = wall
+        self.id = sandbox.id
+
+    def start(self, program: str, *args: str) -> Started:
+        """Create, start and wait for the first line, to which containerd has put the time when it came."""
+        what = Program(self._image, command=[f"{PROBES}/{program}", *args], mounts={PROBES: self._probes})
+        began = self._wall()
+        container, log = self._runtime.create(self._sandbox, what)
+        self._runtime.start(container)
+        nanoseconds, line = first_line(log, _LOG_SECONDS)
+        took = round((nanoseconds / 1e9 - began) * 1000, 3)
+        return Started(container, took, line.decode("utf-8", "replace"))
+
+    def remove(self, container: str) -> None:
+        self._runtime.stop(container)
+        self._runtime.remove(container)
+
+
+class Pods:
+    """Pods that are replaced before the kubelet takes them away, or when it has."""
+
+    def __init__(self, runtime: Cri, probes: Path, wall: Callable[[], float] = time.time) -> None:
+        self._runtime = runtime
+        self._probes = probes
+        self._image = smallest_image(runtime)
+        self._wall = wall
+        self._logs = probes.with_name(f"{probes.name}-logs")
+        self._logs.mkdir()
+
+    def tried(self, what: Callable[[Pod], None]) -> None:
+        """Do it in a new pod, and again in another one if the pod went away under it."""
+        for attempt in range(_TRIES):
+            try:
+                with self._one() as pod:
+                    what(pod)
+                return
+            except SmokeError:
+                if attempt == _TRIES - 1:
+                    raise
+
+    @contextlib.contextmanager
+    def _one(self) -> Iterator[Pod]:
+        sandbox = self._runtime.run_sandbox(HANDLER, self._logs, {OWNER: owner()})
+        try:
+            yield Pod(self._runtime, sandbox, self._probes, self._image, self._wall)
+        finally:
+            # Not being able to clean up says less than what went wrong before; the next test tries again.
+            with contextlib.suppress(SmokeError):
+                self._runtime.remove_sandbox(sandbox.id)
