@@ -19,6 +19,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import (
     isolation,
     model,
     pods,
+    programs,
     sandboxes,
 )
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.bench import EFFORT, Bench, Section, attempted
@@ -46,7 +47,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts impo
 
 _STEAL_WARNING = 5.0
 # In the order of the report, behind the checks of the head. A module is a section by having what the protocol names.
-SECTIONS = cast("tuple[Section, ...]", (isolation, cold, cri_section, pods))
+SECTIONS = cast("tuple[Section, ...]", (isolation, programs, cold, cri_section, pods))
 
 ARGUMENTS: dict[str, Any] = {
     "level": {"type": "str", "choices": list(map(str, Level)), "default": str(Level.QUICK)},

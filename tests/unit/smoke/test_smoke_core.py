@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import core, identity
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import core, identity, programs
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.core import SmokeSpec, range_error, smoke
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Payload
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import Ended
@@ -31,6 +31,12 @@ def amd64(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verdicts do not depend on the machine that the test runs on, apart from the native control that it executes."""
     if identity.arch() != "amd64":
         pytest.skip("the fake runs the native control, and the payload has compiled probes for amd64")
+
+
+@pytest.fixture(autouse=True)
+def no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of lab hosts on this machine would be seen here."""
+    monkeypatch.setattr(programs, "running", dict)
 
 
 def clock() -> Iterator[datetime]:
@@ -66,11 +72,17 @@ def by_id(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_a_host_that_is_as_it_should_be_passes_everything(tmp_path: Path) -> None:
     found = document(FakeCrun(), tmp_path)
     # There is neither containerd nor K3s here, nor an engine that a container has mapped.
-    elsewhere = {"sidecar", "cycles", "cold_start_engine", *(f"cold_{what}_{layer}" for what, layer in PODS)}
+    elsewhere = {
+        "sidecar",
+        "programs",
+        "cycles",
+        "cold_start_engine",
+        *(f"cold_{what}_{layer}" for what, layer in PODS),
+    }
     assert [(one["id"], one["status"]) for one in found["lines"]] == [
         (check.id, "not_applicable" if check.id in elsewhere else "pass") for check in core.every_check()
     ]
-    assert found["summary"] == {"pass": 19, "fail": 0, "invalid": 0, "not_applicable": 7}
+    assert found["summary"] == {"pass": 19, "fail": 0, "invalid": 0, "not_applicable": 8}
     assert (found["host"], found["started"], found["seconds"]) == ("hall-1", "2026-01-02T03:04:05+00:00", 2.0)
     assert found["identity"]["engine"]["version"] == "0.14.1"
     assert found["identity"]["compiled_probes"] == {"version": "1-wasmedge-0.14.1", "source": "built here"}
@@ -224,7 +236,7 @@ def test_a_look_at_the_engine_that_fails_costs_no_check(tmp_path: Path, ended: E
             return ended if "state" in args[0] else super().__call__(*args, **kwargs)
 
     found = document(Stateless(), tmp_path)
-    assert found["summary"] == {"pass": 19, "fail": 0, "invalid": 0, "not_applicable": 7}
+    assert found["summary"] == {"pass": 19, "fail": 0, "invalid": 0, "not_applicable": 8}
     assert (found["identity"]["engine"]["version"], found["identity"]["engine"]["llvm"]) == ("0.14.1", None)
 
 
