@@ -58,10 +58,14 @@ fn buckets(value: Option<String>) -> Result<Option<Vec<f64>>, String> {
     };
     let bounds: Option<Vec<f64>> = value.split(',').map(|bound| bound.trim().parse().ok()).collect();
     match bounds {
-        Some(bounds) if bounds[0] > 0.0 && bounds.is_sorted_by(|a, b| a < b) && bounds.iter().all(|b| b.is_finite()) => {
+        Some(bounds)
+            if bounds[0] > 0.0 && bounds.is_sorted_by(|a, b| a < b) && bounds.iter().all(|b| b.is_finite()) =>
+        {
             Ok(Some(bounds))
         }
-        _ => Err(format!("LATENCY_BUCKETS_MS is {value:?}: give ascending milliseconds such as 1,5,20, or leave it unset")),
+        _ => Err(format!(
+            "LATENCY_BUCKETS_MS is {value:?}: give ascending milliseconds such as 1,5,20, or leave it unset"
+        )),
     }
 }
 
@@ -87,7 +91,10 @@ mod tests {
 
     fn reading(given: &[(&str, Option<&str>)]) -> Result<Config, String> {
         Config::from_env(|name| {
-            assert!(["PORT", "SYSTEM", "METRICS_PORT", "LATENCY_BUCKETS_MS"].contains(&name), "nothing declares {name}");
+            assert!(
+                ["PORT", "SYSTEM", "METRICS_PORT", "LATENCY_BUCKETS_MS"].contains(&name),
+                "nothing declares {name}"
+            );
             given.iter().find(|(key, _)| *key == name)?.1.map(str::to_owned)
         })
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::platform;
 
+// Which system it is, Prometheus knows from where it asks: a label of the same name would only be in the way.
+
 /// The content type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub struct Metrics {
-    system: String,
     /// Upper bounds of the buckets, in milliseconds and ascending.
     bounds: Vec<f64>,
     /// One more than the bounds: the last bucket has none. Not cumulative: that is made when they are written.
@@ -24,7 +25,7 @@ impl Metrics {
     pub fn new(config: &Config) -> Self {
         let bounds = config.latency_buckets_ms.clone();
         let buckets = vec![0; bounds.len() + 1];
-        Self { system: config.system.clone(), bounds, buckets, seconds: 0.0, by_code: BTreeMap::new() }
+        Self { bounds, buckets, seconds: 0.0, by_code: BTreeMap::new() }
     }
 
     /// Counts one answered request.
@@ -43,37 +44,35 @@ impl Metrics {
     }
 
     fn write(&self, to: &mut String) -> std::fmt::Result {
-        let system = &self.system;
         writeln!(to, "# HELP edgefleet_service_info Which service answers, and on what.")?;
         writeln!(to, "# TYPE edgefleet_service_info gauge")?;
         let (service, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         let platform = platform::NAME;
         writeln!(
             to,
-            "edgefleet_service_info{{system=\"{system}\",service=\"{service}\",version=\"{version}\",\
-             platform=\"{platform}\"}} 1"
+            "edgefleet_service_info{{service=\"{service}\",version=\"{version}\",platform=\"{platform}\"}} 1"
         )?;
         writeln!(to, "# HELP edgefleet_requests_total Answered requests by status code, probes left out.")?;
         writeln!(to, "# TYPE edgefleet_requests_total counter")?;
         for (code, count) in &self.by_code {
-            writeln!(to, "edgefleet_requests_total{{system=\"{system}\",code=\"{code}\"}} {count}")?;
+            writeln!(to, "edgefleet_requests_total{{code=\"{code}\"}} {count}")?;
         }
         self.write_histogram(to)
     }
 
     fn write_histogram(&self, to: &mut String) -> std::fmt::Result {
-        let (name, system) = ("edgefleet_request_duration_seconds", &self.system);
+        let name = "edgefleet_request_duration_seconds";
         writeln!(to, "# HELP {name} From a whole request read to its response handed over, probes left out.")?;
         writeln!(to, "# TYPE {name} histogram")?;
         let mut below = 0;
         for (bound, count) in self.bounds.iter().zip(&self.buckets) {
             below += count;
-            writeln!(to, "{name}_bucket{{system=\"{system}\",le=\"{}\"}} {below}", bound / 1000.0)?;
+            writeln!(to, "{name}_bucket{{le=\"{}\"}} {below}", bound / 1000.0)?;
         }
         let all: u64 = self.buckets.iter().sum();
-        writeln!(to, "{name}_bucket{{system=\"{system}\",le=\"+Inf\"}} {all}")?;
-        writeln!(to, "{name}_sum{{system=\"{system}\"}} {}", self.seconds)?;
-        writeln!(to, "{name}_count{{system=\"{system}\"}} {all}")
+        writeln!(to, "{name}_bucket{{le=\"+Inf\"}} {all}")?;
+        writeln!(to, "{name}_sum {}", self.seconds)?;
+        writeln!(to, "{name}_count {all}")
     }
 }
 
@@ -97,12 +96,10 @@ mod tests {
             metrics.observe(200, Duration::from_micros(micros));
         }
         let text = metrics.exposition();
-        let bucket = |le: &str| {
-            value(&text, &format!("edgefleet_request_duration_seconds_bucket{{system=\"demo\",le=\"{le}\"}}"))
-        };
+        let bucket = |le: &str| value(&text, &format!("edgefleet_request_duration_seconds_bucket{{le=\"{le}\"}}"));
         assert_eq!([bucket("0.0025"), bucket("0.02"), bucket("+Inf")], [1.0, 3.0, 4.0]);
-        assert_eq!(value(&text, "edgefleet_request_duration_seconds_count{system=\"demo\"}"), 4.0);
-        let sum = value(&text, "edgefleet_request_duration_seconds_sum{system=\"demo\"}");
+        assert_eq!(value(&text, "edgefleet_request_duration_seconds_count"), 4.0);
+        let sum = value(&text, "edgefleet_request_duration_seconds_sum");
         assert!((sum - 0.115_001).abs() < 1e-9, "{sum}");
     }
 
@@ -113,15 +110,15 @@ mod tests {
             metrics.observe(status, Duration::ZERO);
         }
         let text = metrics.exposition();
-        assert_eq!(value(&text, "edgefleet_requests_total{system=\"demo\",code=\"200\"}"), 2.0);
-        assert_eq!(value(&text, "edgefleet_requests_total{system=\"demo\",code=\"404\"}"), 1.0);
+        assert_eq!(value(&text, "edgefleet_requests_total{code=\"200\"}"), 2.0);
+        assert_eq!(value(&text, "edgefleet_requests_total{code=\"404\"}"), 1.0);
     }
 
     #[test]
     fn before_the_first_request_there_is_a_histogram_of_nothing() {
         let text = metrics().exposition();
-        assert_eq!(value(&text, "edgefleet_request_duration_seconds_count{system=\"demo\"}"), 0.0);
-        assert!(text.contains("edgefleet_service_info{system=\"demo\",service=\"skeleton\","), "{text}");
+        assert_eq!(value(&text, "edgefleet_request_duration_seconds_count"), 0.0);
+        assert!(text.contains("edgefleet_service_info{service=\"skeleton\","), "{text}");
         assert!(text.ends_with('\n'));
     }
 }

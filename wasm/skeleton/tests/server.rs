@@ -94,9 +94,9 @@ fn requests_are_counted_and_probes_are_not() {
     }
     let text = ask(&mut connect(metrics), "/metrics");
     assert!(text.contains("\r\nContent-Type: text/plain; version=0.0.4"), "{text}");
-    assert!(text.contains("edgefleet_requests_total{system=\"demo\",code=\"200\"} 2\n"), "{text}");
-    assert!(text.contains("edgefleet_requests_total{system=\"demo\",code=\"404\"} 1\n"), "{text}");
-    assert!(text.contains("edgefleet_request_duration_seconds_count{system=\"demo\"} 3\n"), "{text}");
+    assert!(text.contains("edgefleet_requests_total{code=\"200\"} 2\n"), "{text}");
+    assert!(text.contains("edgefleet_requests_total{code=\"404\"} 1\n"), "{text}");
+    assert!(text.contains("edgefleet_request_duration_seconds_count 3\n"), "{text}");
 }
 
 #[test]
