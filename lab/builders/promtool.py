@@ -77,7 +77,7 @@ def _base(archive: tarfile.TarFile) -> io.BytesIO:
 def _read(archive: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
     content = archive.extractfile(member)
     if content is None:
-        raise LabError(f"{archive.name}: {member} is no file: remove it, the next run makes it again")
+        raise LabError(f"{archive.name!r}: {member} is no file: remove it, the next run makes it again")
     return content.read()
 
 

@@ -262,7 +262,7 @@ def test_latency_has_a_budget_too(tool: Promtool, written: Path, percentile: str
     fast = [] if percentile == "p50" else ["{}"]
     expected = {firing("BudgetBurnsFast", labels): fast, firing("BudgetBurnsSlowly", labels): ["{}"]}
     assert not ask(tool, written, everything_slow, 150, expected)
-    nothing_slow = {firing(name, labels): [] for name in ("BudgetBurnsFast", "BudgetBurnsSlowly")}
+    nothing_slow: dict[str, list[str]] = {firing(name, labels): [] for name in ("BudgetBurnsFast", "BudgetBurnsSlowly")}
     assert not ask(tool, written, requests(), 150, nothing_slow)
 
 

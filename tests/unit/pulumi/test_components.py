@@ -69,7 +69,7 @@ def service_args(**changed: Any) -> WasmServiceArgs:
 
 
 def monitoring_args(**changed: Any) -> MonitoringArgs:
-    values = {"namespace": "n", "image": IMAGE, "alertmanager_image": IMAGE, "storage": "4Gi"}
+    values: dict[str, Any] = {"namespace": "n", "image": IMAGE, "alertmanager_image": IMAGE, "storage": "4Gi"}
     values |= {"targets": [TARGET], "rules": {"s.rules.yml": "groups: []\n"}}
     return MonitoringArgs(**{**values, **changed})
 
