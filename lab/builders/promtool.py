@@ -1,86 +1,63 @@
-"""Debian's Prometheus and promtool, for this machine: out of the servers' image, so in the version that the lab runs.
+"""Debian's Prometheus and promtool, for this machine: the version that the lab's hosts run.
 
-They are run by the image's own loader: what they need of a C library is in the image too, and this machine may have
-another.
+They are run by their own loader with their own C library: this machine may have another.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.builders.servers import Servers
+from lab import aptsources, locks
+from lab.aptsources import RELEASE
+from lab.builders.base import digest, host_arch
+from lab.debian import Workshop
 from lab.errors import LabError
+from lab.packages import root_prefix
+from lab.process import run
+from lab.progress import Progress
 
-LOADER = "ld-linux-x86-64.so.2"
-# Files of the image and the folders that they are in.
-WANTED = {
-    "prometheus": "/bin/",
-    "promtool": "/bin/",
-    LOADER: "/lib/",
-    "libc.so.6": "/lib/",
-    "libresolv.so.2": "/lib/",
-}
+PACKAGES = ("libc6", "prometheus", "promtool")
+LEFT_OUT = ("/usr/share/*",)
+NEEDED_BYTES = 1024**3
 
 
 @dataclass(frozen=True)
 class Promtool:
-    """Both programs in a folder; `ensure` takes them out of the image when they are not there."""
+    """Both programs in a folder."""
 
-    folder: Path
-    servers: Servers
-
-    def ensure(self) -> Promtool:
-        """The programs are there, in the version of the newest image."""
-        image = self.servers.ensure()["prometheus"]
-        mark = self.folder / "from"
-        if not mark.exists() or mark.read_text(encoding="utf-8") != image.reference:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            mark.unlink(missing_ok=True)
-            with tarfile.open(image.file) as archive, tarfile.open(fileobj=_base(archive)) as root:
-                missing = set(WANTED) - self._take(root)
-            if missing:
-                raise LabError(f"{image.file}: no {', '.join(sorted(missing))} in it: has Debian moved them?")
-            mark.write_text(image.reference, encoding="utf-8")
-        return self
-
-    def _take(self, root: tarfile.TarFile) -> set[str]:
-        found = set()
-        for member in root:
-            folder, _, name = f"/{member.name}".rpartition("/")
-            if member.isfile() and WANTED.get(name, "") in f"{folder}/" and name in WANTED:
-                (self.folder / name).write_bytes(_read(root, member))
-                (self.folder / name).chmod(0o755)
-                found.add(name)
-        return found
+    root: Path
 
     def command(self, program: str, *words: str) -> Sequence[str]:
         """A command line that runs one of the programs on this machine."""
-        loader = [str(self.folder / LOADER), "--library-path", str(self.folder)]
-        return [*loader, str(self.folder / program), *words]
+        libraries = self.root / "usr" / "lib" / "x86_64-linux-gnu"
+        loader = [str(self.root / "usr" / "lib64" / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
+        return [*loader, str(self.root / "usr" / "bin" / program), *words]
 
 
-def _base(archive: tarfile.TarFile) -> io.BytesIO:
-    """The lowest layer of the one image in an archive."""
-
-    def blob(described: Mapping[str, str]) -> bytes:
-        return _read(archive, f"blobs/sha256/{described['digest'].removeprefix('sha256:')}")
-
-    (image,) = json.loads(_read(archive, "index.json"))["manifests"]
-    return io.BytesIO(blob(json.loads(blob(image))["layers"][0]))
-
-
-def _read(archive: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
-    content = archive.extractfile(member)
-    if content is None:
-        raise LabError(f"{archive.name!r}: {member} is no file: remove it, the next run makes it again")
-    return content.read()
+def _mmdebstrap(target: Path) -> list[str]:
+    """Unpacked, not installed: nothing is run in it."""
+    return [
+        "mmdebstrap",
+        *("--mode=root", "--format=directory", "--variant=extract", f"--include={','.join(PACKAGES)}"),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
+        *(RELEASE, str(target), "-"),
+    ]
 
 
-def promtool(cache: Path, servers: Servers) -> Promtool:
-    """The programs in a cache."""
-    return Promtool(cache / "promtool", servers)
+def ensure(cache: Path, progress: Progress) -> Promtool:
+    """The programs; made if they aren't there, once, whoever asks at the same time."""
+    folder = cache / "promtool"
+    whole = folder / digest(RELEASE, host_arch(), *PACKAGES, *LEFT_OUT)[:12]
+    with locks.held(folder / "lock", progress.note) as lock:
+        if not whole.is_dir():
+            root = root_prefix(run)
+            if root is None:
+                raise LabError("Prometheus is unpacked by mmdebstrap: run as root, or allow sudo without a password.")
+            workshop = Workshop("Prometheus", folder, NEEDED_BYTES, root, lock, progress)
+            workshop.begin()
+            workshop.bootstrap(_mmdebstrap(workshop.scratch / "root"), aptsources.for_release(aptsources.read()))
+            run([*root, "mv", str(workshop.scratch / "root"), str(whole)])
+            workshop.clear()
+    return Promtool(whole)

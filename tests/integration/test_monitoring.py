@@ -26,8 +26,7 @@ import pytest
 
 from edgefleet_pulumi.model import load_industries
 from edgefleet_pulumi.monitoring import dashboards
-from lab.builders.promtool import promtool
-from lab.builders.servers import servers
+from lab.builders import promtool
 from lab.hosts import Host
 from lab.progress import Progress
 from lab.session import Lab
@@ -102,7 +101,7 @@ def receiving(hub: Hub) -> Iterator[None]:
 def storing(hub: Hub, lab: Lab, folder: Path) -> Iterator[None]:
     """Prometheus at the hub."""
     (folder / "prometheus.yml").write_text("global: {}\n", encoding="utf-8")
-    tool = promtool(lab.paths.cache, servers(lab.paths.cache, Progress())).ensure()
+    tool = promtool.ensure(lab.paths.cache, Progress())
     words = [
         f"--config.file={folder}/prometheus.yml",
         f"--storage.tsdb.path={folder}/data",

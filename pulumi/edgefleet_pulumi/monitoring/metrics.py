@@ -52,7 +52,6 @@ SERVICE = Source(
         Metric(INFO, "1, with the service's version and platform"),
         Metric(REQUESTS, "answered requests by `code`; probes are left out"),
         Metric(f"{DURATION}_bucket", "latency, with a bucket for each limit that the system declares"),
-        Metric(f"{DURATION}_sum", "seconds that all requests took"),
         Metric(f"{DURATION}_count", "how many there were"),
     ),
 )
@@ -62,15 +61,12 @@ OPA = Source(
     _metrics(
         http_request_duration_seconds_bucket="how long decisions took",
         http_request_duration_seconds_count="decisions by `code` and `handler`",
-        http_request_duration_seconds_sum="seconds that all decisions took",
     ),
 )
 TLS = Source(
     "tls",
     "the TLS server in front of a port",
     _metrics(
-        ghostunnel_accept_total="connections that came in",
-        ghostunnel_accept_error="handshakes that failed",
         ghostunnel_conn_open="connections open now",
     ),
 )
@@ -91,7 +87,6 @@ NODE = Source(
         node_memory_MemAvailable_bytes="memory that could be had",
         node_memory_MemTotal_bytes="memory that there is",
         node_load1="load of the last minute",
-        node_boot_time_seconds="when the node started",
         node_timex_offset_seconds="how far the clock is off",
         node_timex_sync_status="1: the clock is held by a time server",
     ),
@@ -102,7 +97,6 @@ KUBELET = Source(
     _metrics(
         kubelet_evictions="pods that had to go, by `eviction_signal`",
         kubelet_running_pods="pods that run",
-        kubelet_runtime_operations_errors_total="what containerd refused, by `operation_type`",
     ),
 )
 CADVISOR = Source(
@@ -118,7 +112,6 @@ CADVISOR = Source(
         container_fs_usage_bytes="used on the node's file systems",
         container_fs_limit_bytes="size of the node's file systems",
         machine_cpu_cores="cores of the node",
-        machine_memory_bytes="memory of the node",
     ),
 )
 PROMETHEUS = Source(
@@ -128,10 +121,8 @@ PROMETHEUS = Source(
         prometheus_remote_storage_highest_timestamp_in_seconds="newest sample there is",
         prometheus_remote_storage_queue_highest_sent_timestamp_seconds="newest sample that the hub has",
         prometheus_remote_storage_samples_pending="samples that wait to be sent",
-        prometheus_remote_storage_samples_failed_total="samples that the hub has refused",
         prometheus_rule_evaluation_failures_total="rules that could not be computed",
         prometheus_tsdb_head_series="series in memory",
-        prometheus_tsdb_storage_blocks_bytes="size on disk",
     ),
 )
 ALERTMANAGER = Source(
