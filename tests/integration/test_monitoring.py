@@ -31,9 +31,9 @@ from lab.hosts import Host
 from lab.progress import Progress
 from lab.session import Lab
 from tests.integration.hosts import no_way_out, until
-from tests.integration.pulumi_site import Site, Stack, give_disks, site_of, take_disks
+from tests.integration.pulumi_site import Site, Stack, site_of
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.full]
 SYSTEM = "examination-system"
 INDUSTRY = load_industries()[SYSTEM]
 NAMESPACE = "edgefleet-monitoring"
@@ -133,7 +133,6 @@ def hub(lab: Lab, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def watched(site: Site, hub: Hub) -> Iterator[Site]:
     """A site with one system and its monitoring, which somebody uses all the time."""
-    give_disks(site)
     platform = Stack.of(site, "platform", systems=[SYSTEM], hub=hub.settings())
     system = Stack.of(site, SYSTEM)
     stop = threading.Event()
@@ -146,8 +145,7 @@ def watched(site: Site, hub: Hub) -> Iterator[Site]:
     finally:
         stop.set()
         for stack in (system, platform):
-            stack.run("destroy", "--yes", "--skip-preview", check=False)
-        take_disks(site)
+            stack.destroy()
 
 
 def use(site: Site, stop: threading.Event) -> None:
@@ -236,7 +234,6 @@ def offline(site: Site) -> Iterator[None]:
             subprocess.run(["iptables", "-D", *rule], check=True)
 
 
-@pytest.mark.full
 def test_after_ten_minutes_offline_what_happened_arrives_late(watched: Site, hub: Hub) -> None:
     until("the hub reached", 120, lambda: bool(hub.got("Watchdog")) and bool(hub.ask("query", query="up")))
     with offline(watched):
