@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from edgefleet_pulumi.components.mosquitto import DEVICE_USER
+from edgefleet_pulumi.components.mosquitto import NAME as MOSQUITTO
 from edgefleet_pulumi.model import Industry, load_industries
+from edgefleet_pulumi.model.units import mebibytes, millicores
 from tools import text
 from tools.errors import GenerateError
 
@@ -55,6 +59,11 @@ def targets(industry: Industry) -> dict[str, Any]:
         "system": industry.system,
         "industry": industry.industry,
         "qps_per_node": industry.scale.qps_per_node,
+        "pods_per_node": math.ceil(industry.scale.pods / industry.scale.nodes),
+        "pod_limits": {
+            "cpu": millicores(industry.service.resources.limits.cpu) / 1000,
+            "memory_mib": mebibytes(industry.service.resources.limits.memory),
+        },
         "latency_ms": {"p50": slo.latency.p50, "p99": slo.latency.p99, "p999": slo.latency.p999},
         "cold_start_ms": slo.cold_start,
         "cold_start_layer": "oci-runtime",
@@ -78,7 +87,8 @@ def smoke_targets(industry: Industry) -> str:
 
 
 def group_vars(industries: Sequence[Industry], holes: list[dict[str, Any]]) -> str:
-    """What the roles have to know of the systems that run on a host: its labels, and the firewall's holes.
+    """What the Ansible side has to know of the systems that run on a host: its labels, the firewall's holes, and of one
+    system alone what the smoke test holds it to.
 
     `holes` are those that the hardening role has by default: a list in an inventory replaces the role's.
     """
@@ -95,8 +105,23 @@ def group_vars(industries: Sequence[Industry], holes: list[dict[str, Any]]) -> s
     if own:
         variables["hardening_firewall_holes"] = [*holes, *own]
     only = len(industries) == 1
+    if only:
+        variables |= {"wasm_smoke_targets": targets(industries[0]), "wasm_smoke_workload": workload(industries[0])}
     source = f"industries/{industries[0].system if only else '*'}/industry.yml"
     return f"---\n{text.HEADER.format(source=source)}\n{text.as_yaml(variables)}"
+
+
+def workload(industry: Industry) -> dict[str, str]:
+    """Where the smoke test sends the system's rate: to its first entrance, from the host, to what changes nothing."""
+    entrance = industry.expose[0]
+    if entrance.to == MOSQUITTO:
+        login = {"username": DEVICE_USER, "secret": MOSQUITTO, "key": f"{DEVICE_USER}_password"}
+        scheme, path, more = "mqtt", "", login
+    else:
+        scheme, path, more = "http", "/readyz", {}
+    secure = "s" if entrance.tls else ""
+    url = f"{scheme}{secure}://127.0.0.1:{entrance.node_port}{path}"
+    return {"url": url, "namespace": industry.namespace, **more}
 
 
 def _host_ports(industry: Industry) -> list[str]:

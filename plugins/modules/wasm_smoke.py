@@ -64,6 +64,47 @@ options:
   host:
     description: What the document calls the host. Its name in the inventory if not given.
     type: str
+  targets:
+    description:
+      - What the host has to reach as a node of its system, as C(industries/<system>/smoke_targets.json) has it. Without
+        it no load is sent, and the lines of load and site are C(not_applicable).
+      - From O(level=standard) on.
+    type: dict
+  workload:
+    description:
+      - The workload that the system's rate is sent to, as it is deployed on the host. Without it the targets are judged
+        by the collection's own reference service, which runs in any case as the measure for the ratio to native.
+      - It really gets these requests. Name a path or a topic that changes nothing.
+    type: dict
+    suboptions:
+      url:
+        description:
+          - Where it answers, seen from the host itself. C(http) or C(https) gets GET requests.
+          - C(mqtt) or C(mqtts) gets messages on the topic that is the URL's path, C(edgefleet/smoke) if it has none;
+            what comes back on the topic in C(?reply=), on the same one if not said, is the answer.
+        type: str
+        required: true
+      namespace:
+        description: The namespace of its pods, whose processor time and memory are counted.
+        type: str
+        required: true
+      username:
+        description: Who logs in at the MQTT broker; with O(workload.secret) and O(workload.key).
+        type: str
+      secret:
+        description: The Secret in O(workload.namespace) with the password. It is read on the host, and stays there.
+        type: str
+      key:
+        description: The password's key in that Secret.
+        type: str
+  load_kit:
+    description: The load generators on the host. Filled in by the controller's half of this module, not to be given.
+    type: path
+  drill:
+    description:
+      - What the last drill of the host found. Filled in by the controller's half of this module from O(report_dir), not
+        to be given.
+    type: dict
   payload:
     description: The probe modules. Filled in by the controller's half of this module, not to be given.
     type: dict

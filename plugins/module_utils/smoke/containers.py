@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -184,6 +185,32 @@ class Containers:
         if not clean:
             self._run([*self._command, "delete", "--force", container], timeout=10)
         return Outcome(ended, clean)
+
+    @contextlib.contextmanager
+    def serving(self, bundle: Bundle, env: Sequence[str], limits: Limits) -> Iterator[int]:
+        """A container in the background, in a network of its own whose loopback is down; its pid. Gone afterwards."""
+        container = f"{PREFIX}-{secrets.token_hex(6)}"
+        config = self._config([f"/{bundle.program}"], ["PATH=/", *env], limits, ())
+        config["linux"]["namespaces"].append({"type": "network"})
+        (bundle.folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        # What it says goes to a file: a pipe would end with the command that starts it.
+        start = [*self._command, "run", "--detach", "--bundle", str(bundle.folder), container]
+        log = shlex.quote(str(bundle.folder / "log"))
+        try:
+            ended = self._run(["sh", "-c", f"exec {shlex.join(start)} >{log} 2>&1"], timeout=self._timeout)
+            if ended.rc != 0:
+                raise SmokeError(f"{bundle.program} does not start: {self.said(bundle) or ended.complaint}")
+            yield Running(self._run, self._command, container).pid()
+        finally:
+            self._run([*self._command, "delete", "--force", container], timeout=10)
+
+    def said(self, bundle: Bundle) -> str:
+        """The last line that a container in the background has written."""
+        try:
+            lines = (bundle.folder / "log").read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError:
+            return ""
+        return next((text.strip()[:300] for text in reversed(lines) if text.strip()), "")
 
     def _config(self, args: list[str], env: list[str], limits: Limits, mounts: Sequence[Mount]) -> dict[str, Any]:
         return {

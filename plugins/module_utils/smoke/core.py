@@ -15,6 +15,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import (
     cold,
     cri_section,
     diagnosis,
+    drill,
     identity,
     isolation,
     model,
@@ -32,6 +33,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers im
 )
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.cri import SOCKET, Cri
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.identity import Engine
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.load import section as load
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import (
     Check,
     Document,
@@ -47,7 +49,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts impo
 
 _STEAL_WARNING = 5.0
 # In the order of the report, behind the checks of the head. A module is a section by having what the protocol names.
-SECTIONS = cast("tuple[Section, ...]", (isolation, programs, cold, cri_section, pods))
+SECTIONS = cast("tuple[Section, ...]", (isolation, programs, cold, cri_section, pods, load, drill))
 
 ARGUMENTS: dict[str, Any] = {
     "level": {"type": "str", "choices": list(map(str, Level)), "default": str(Level.QUICK)},
@@ -60,6 +62,20 @@ ARGUMENTS: dict[str, Any] = {
     "report_dir": {"type": "path"},
     "host": {"type": "str"},
     "payload": {"type": "dict"},
+    "targets": {"type": "dict"},
+    "workload": {
+        "type": "dict",
+        "options": {
+            "url": {"type": "str", "required": True},
+            "namespace": {"type": "str", "required": True},
+            "username": {"type": "str"},
+            # A name, not the secret itself.
+            "secret": {"type": "str", "no_log": False},
+            "key": {"type": "str"},
+        },
+    },
+    "load_kit": {"type": "path"},
+    "drill": {"type": "dict"},
 }
 _RANGES = {"samples": (5, 1000), "timeout": (1, 600)}
 

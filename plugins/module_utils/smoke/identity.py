@@ -69,7 +69,12 @@ class Engine:
 
 def arch() -> str:
     """As Debian and OCI call it."""
-    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+    return arch_of(platform.machine())
+
+
+def arch_of(machine: str) -> str:
+    """The same from what `uname -m` says."""
+    return _ARCHITECTURES.get(machine, machine)
 
 
 def host(runtime: str, cgroup_manager: str, versions: Mapping[str, str | None]) -> dict[str, Any]:

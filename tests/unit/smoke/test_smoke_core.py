@@ -12,8 +12,9 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import core, identity, programs
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import core, drill, identity, programs
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.core import SmokeSpec, range_error, smoke
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.load import section as load
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload import Payload
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import Ended
 from ansible_collections.edgefleet.wasm.plugins.modules import wasm_smoke
@@ -22,6 +23,7 @@ from tests.unit.smoke.fake_crun import FakeCrun, compiled, payload
 
 SCHEMA = json.loads((Path(core.__file__).parent / "schema.json").read_text(encoding="utf-8"))
 PODS = [(what, layer) for what in ("start", "ratio") for layer in ("cri", "pod")]
+WITHOUT_TARGETS = {check.id for check in (*load.CHECKS, *drill.CHECKS)}
 TRAP = Ended(1, b"before\n[error] execution failed: unreachable\nafter\n", "could not get wasmedge result from VM")
 SILENT = Ended(1, b"", "could not load `libwasmedge.so.0`: cannot open shared object file")
 
@@ -54,6 +56,7 @@ def document(crun: FakeCrun, base: Path, given: Payload | None = None, **changes
         cgroup_manager="cgroupfs",
         samples=5,
         timeout=30,
+        options=dict.fromkeys(core.ARGUMENTS),
         payload=given or payload(),
         bases=(base,),
         containerd=Path("/nonexistent/containerd.sock"),
@@ -72,7 +75,7 @@ def by_id(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_a_host_that_is_as_it_should_be_passes_everything(tmp_path: Path) -> None:
     found = document(FakeCrun(), tmp_path)
     # There is neither containerd nor K3s here, nor an engine that a container has mapped.
-    elsewhere = {
+    elsewhere = WITHOUT_TARGETS | {
         "sidecar",
         "programs",
         "cycles",
@@ -82,7 +85,7 @@ def test_a_host_that_is_as_it_should_be_passes_everything(tmp_path: Path) -> Non
     assert [(one["id"], one["status"]) for one in found["lines"]] == [
         (check.id, "not_applicable" if check.id in elsewhere else "pass") for check in core.every_check()
     ]
-    assert found["summary"] == {"pass": 19, "fail": 0, "invalid": 0, "not_applicable": 8}
+    assert found["summary"] == {"pass": 19, "fail": 0, "invalid": 0, "not_applicable": 8 + len(WITHOUT_TARGETS)}
     assert (found["host"], found["started"], found["seconds"]) == ("hall-1", "2026-01-02T03:04:05+00:00", 2.0)
     assert found["identity"]["engine"]["version"] == "0.14.1"
     assert found["identity"]["compiled_probes"] == {"version": "1-wasmedge-0.14.1", "source": "built here"}
@@ -236,7 +239,7 @@ def test_a_look_at_the_engine_that_fails_costs_no_check(tmp_path: Path, ended: E
             return ended if "state" in args[0] else super().__call__(*args, **kwargs)
 
     found = document(Stateless(), tmp_path)
-    assert found["summary"] == {"pass": 19, "fail": 0, "invalid": 0, "not_applicable": 8}
+    assert found["summary"] == {"pass": 19, "fail": 0, "invalid": 0, "not_applicable": 8 + len(WITHOUT_TARGETS)}
     assert (found["identity"]["engine"]["version"], found["identity"]["engine"]["llvm"]) == ("0.14.1", None)
 
 
@@ -264,10 +267,18 @@ def test_ranges(changed: dict[str, int], message: str | None) -> None:
 
 def test_options_are_documented_as_they_are() -> None:
     documented = yaml.safe_load(wasm_smoke.DOCUMENTATION)["options"]
-    assert {
-        name: {key: value for key, value in option.items() if key != "description"}
-        for name, option in documented.items()
-    } == core.ARGUMENTS
+    assert bare(documented) == bare(core.ARGUMENTS)
+
+
+def bare(options: dict[str, Any]) -> dict[str, Any]:
+    """Options without what stands in one of specification and documentation only."""
+    found = {}
+    for name, option in options.items():
+        found[name] = {key: value for key, value in option.items() if key not in ("description", "no_log")}
+        nested = found[name].pop("suboptions", None) or found[name].pop("options", None)
+        if nested:
+            found[name]["options"] = bare(nested)
+    return found
 
 
 def test_the_document_is_as_returned_values_say(tmp_path: Path) -> None:

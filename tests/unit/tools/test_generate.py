@@ -39,7 +39,7 @@ def test_check_shows_what_is_old_and_writes_nothing(root: Path, capsys: pytest.C
     assert generate.main(["--check"], root) == 1
     said = capsys.readouterr()
     assert '-    "p50": 20.0,\n+    "p50": 19.0,' in said.out
-    assert said.err == "2 generated files are old: run `make generate`\n"
+    assert said.err == "3 generated files are old: run `make generate`\n"
     assert (root / "industries" / SYSTEM / "smoke_targets.json").read_text() == before
     assert generate.main([], root) == 0
     assert generate.main(["--check"], root) == 0
@@ -90,6 +90,8 @@ def test_smoke_targets(root: Path) -> None:
         "system": "telemedicine-service",
         "industry": "healthcare",
         "qps_per_node": 500,
+        "pods_per_node": 10,
+        "pod_limits": {"cpu": 1, "memory_mib": 1024},
         "latency_ms": {"p50": 20, "p99": 50, "p999": 100},
         "video_latency_ms": 50,
         "cold_start_ms": 10,
@@ -111,9 +113,13 @@ def test_smoke_targets(root: Path) -> None:
 def test_group_vars_say_where_they_come_from(root: Path) -> None:
     content = (root / f"inventories/{SYSTEM}/group_vars/edge/generated.yml").read_text()
     assert content.splitlines()[1].endswith(f"from industries/{SYSTEM}/industry.yml: change that, not this file.")
-    assert yaml.safe_load(content) == {
+    variables = yaml.safe_load(content)
+    targets = json.loads((root / f"industries/{SYSTEM}/smoke_targets.json").read_text())
+    assert variables.pop("wasm_smoke_targets") == {key: value for key, value in targets.items() if key != "about"}
+    assert variables == {
         "k3s_node_labels": {"node-type": "edge"},
         "hardening_firewall_node_ports": ["30081"],
+        "wasm_smoke_workload": {"url": "https://127.0.0.1:30081/readyz", "namespace": SYSTEM},
     }
 
 
@@ -126,6 +132,22 @@ def test_pods_of_a_host_stay_inside_where_the_data_of_all_its_systems_does(root:
     assert limited("telemedicine-service") == limited("iot-data-processor") == list(industries.PRIVATE)
     assert limited("examination-system") is None
     assert limited("hub") is None, "a hub has systems of both kinds"
+
+
+def test_devices_load_goes_to_the_broker_with_the_password_that_the_site_made(root: Path) -> None:
+    variables = yaml.safe_load((root / "inventories/iot-data-processor/group_vars/edge/generated.yml").read_text())
+    assert variables["wasm_smoke_workload"] == {
+        "url": "mqtts://127.0.0.1:31883",
+        "namespace": "iot-data-processor",
+        "username": "device",
+        "secret": "mosquitto",
+        "key": "device_password",
+    }
+
+
+def test_a_hub_has_no_targets_of_one_system(root: Path) -> None:
+    variables = yaml.safe_load((root / "inventories/hub/group_vars/edge/generated.yml").read_text())
+    assert not any(name.startswith("wasm_smoke") for name in variables)
 
 
 def test_holes_of_a_turn_server_stand_beside_the_roles_own(root: Path) -> None:
