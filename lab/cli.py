@@ -75,10 +75,15 @@ def up(
 
 
 @app.command()
-def artifacts() -> None:
+def artifacts(
+    *,
+    k3s: Annotated[
+        str, typer.Option("--k3s", help="One more version of K3s, for upgrades, for example v1.30.3+k3s1.")
+    ] = "",
+) -> None:
     """Fill the mirror folder: releases where they can be reached, the same versions built from source elsewhere."""
     lab = Lab(LabPaths.of(DEFAULT_NAME), Progress())
-    builders.fill(lab.paths.mirror, lab.progress)
+    builders.fill(lab.paths.mirror, lab.progress, k3s)
 
 
 @app.command()

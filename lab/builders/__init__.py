@@ -40,15 +40,17 @@ _MAKERS: dict[str, Callable[[Go, Release], Builder]] = {
 }
 
 
-def fill(mirror_dir: Path, progress: Progress) -> None:
-    """Have everything in the mirror that the roles pin and that the lab makes itself."""
+def fill(mirror_dir: Path, progress: Progress, k3s_version: str = "") -> None:
+    """Have everything in the mirror that the roles pin and that the lab makes itself; one more K3s if it is named."""
     cache = mirror_dir.parent
     # One at a time: what a killed run has left running holds the lock until it has ended.
     with locks.held(cache / "artifacts.lock", progress.note) as lock:
         wanted: list[tuple[Release, Builder]]
         go, toolchain = Go(progress, lock=lock), Toolchain(cache / "toolchain", progress)
         filler = Filler(Mirror(mirror_dir), progress, cache / "build")
-        wanted = [(release, _MAKERS[release.name](go, release)) for release in catalogue.releases(host_arch())]
+        pinned = catalogue.releases(host_arch())
+        more = catalogue.k3s_of(k3s_version, host_arch()) if k3s_version else []
+        wanted = [(release, _MAKERS[release.name](go, release)) for release in (*pinned, *more)]
         wanted += [(Release(own.name, own.version, own.arch, own.file), own) for own in wasm.builders(toolchain)]
         filler.have(wanted)
         filler.entries += engine.have(filler.mirror, progress)

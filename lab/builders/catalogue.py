@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,12 @@ PINS = (
 def releases(arch: str, roles: Path = CHECKOUT / "roles") -> list[Release]:
     """The pinned releases of the default versions."""
     return [_release(pin, arch, roles / pin.role / "defaults" / "main.yml") for pin in PINS]
+
+
+def k3s_of(version: str, arch: str, roles: Path = CHECKOUT / "roles") -> list[Release]:
+    """K3s and its images in another version than the pinned one: without a hash, so never downloaded."""
+    pinned = [one for one in releases(arch, roles) if one.name in ("k3s", "k3s-airgap-images")]
+    return [replace(one, version=version, sha256=None, url=None) for one in pinned]
 
 
 def _release(pin: Pin, arch: str, file: Path) -> Release:

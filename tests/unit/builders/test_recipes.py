@@ -82,6 +82,14 @@ def test_what_the_roles_pin_is_what_is_built() -> None:
     assert f"k8s.io/kubernetes v{k3s.kubernetes_of(pinned['k3s'])}\n" in text
 
 
+def test_another_k3s_has_no_hash_and_no_source_so_it_is_built() -> None:
+    found = catalogue.k3s_of("v1.30.4+k3s2", "amd64")
+    assert [(one.name, one.version, one.sha256, one.url) for one in found] == [
+        ("k3s", "v1.30.4+k3s2", None, None),
+        ("k3s-airgap-images", "v1.30.4+k3s2", None, None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
