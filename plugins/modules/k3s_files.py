@@ -116,10 +116,10 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec=ARGUMENTS, required_by={"block_lines": ["block_path"]}, supports_check_mode=True
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
+    if params["block_lines"] and not params["block_path"]:
+        module.fail_json(msg="block_lines: name the file that they belong to in block_path")
     files = Files(check=module.check_mode)
     try:
         # First what may fail.
