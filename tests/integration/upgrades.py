@@ -1,0 +1,111 @@
+"""What the tests of upgrades share: a mirror with a second K3s and one that does not start, and what a host says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirror, Release
+
+from lab import workload
+from lab.builders import catalogue
+from lab.builders.base import host_arch
+from lab.hosts import Host
+from lab.paths import CHECKOUT
+from lab.session import Lab
+from tests.integration.hosts import lab_command, shell
+
+CURRENT = "v1.30.4+k3s1"
+# The same Kubernetes under another version of K3s, as K3s numbers its own fixes: its components are compiled already.
+OTHER = "v1.30.4+k3s2"
+BROKEN = "v1.30.5+k3s1"
+# It says who it is, and does not start.
+BROKEN_PROGRAM = f"""#!/bin/sh
+[ "$1" != --version ] || {{ echo "k3s version {BROKEN} (00000000)"; exit 0; }}
+exit 1
+"""
+
+
+def build(version: str) -> None:
+    """Have one more K3s in the lab's mirror."""
+    subprocess.run(lab_command("artifacts", "--k3s", version), cwd=CHECKOUT, check=True, timeout=3000)
+
+
+def declared(mirror: Mirror, version: str) -> list[str]:
+    """The variables by which an inventory asks for this version of K3s."""
+    releases = {}
+    for one in catalogue.k3s_of(version, host_arch()):
+        pin = {"file": one.file, "sha256": mirror.verify(one, allow_rebuilt=True).sha256}
+        releases[one.name] = {version: {one.arch: pin}}
+    values = {
+        "k3s_version": version,
+        "k3s_releases": releases["k3s"],
+        "k3s_airgap_images_releases": releases["k3s-airgap-images"],
+        "edgefleet_mirror_dir": str(mirror.root),
+    }
+    return ["--extra-vars", json.dumps(values)]
+
+
+def with_broken(lab: Lab, folder: Path) -> Mirror:
+    """The lab's mirror and, beside what is in it, a K3s that does not start."""
+    shutil.copytree(lab.paths.mirror, folder)
+    mirror = Mirror(folder)
+    for one in catalogue.k3s_of(BROKEN, host_arch()):
+        file = folder.parent / one.file
+        if one.name == "k3s":
+            file.write_text(BROKEN_PROGRAM)
+        else:
+            shutil.copyfile(mirror.path(Release(one.name, CURRENT, one.arch, one.file)), file)
+        mirror.add(one, file, "made for a test")
+    return mirror
+
+
+def killed_at(lab: Lab, words: list[str], task: str) -> None:
+    """Run a playbook and kill it, with all its children, when it comes to a task."""
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(lab.paths.inventory), *words]
+    seen = ""
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            seen += line
+            if re.search(rf"TASK \[{task}", line):
+                os.killpg(run.pid, signal.SIGKILL)
+                break
+    assert run.returncode == -signal.SIGKILL, f"ended before {task}:\n{seen[-3000:]}"
+
+
+def versions(lab: Lab, host: Host) -> set[str]:
+    """What the API says that it is, and that the node is."""
+    api = json.loads(shell(lab.hosts, host, "k3s kubectl get --raw=/version"))["gitVersion"]
+    node = shell(lab.hosts, host, "k3s kubectl get nodes -o jsonpath='{.items[*].status.nodeInfo.kubeletVersion}'")
+    return {api, *node.split()}
+
+
+def pods(lab: Lab, host: Host) -> str:
+    """The workload's pods with how often they were restarted."""
+    columns = "-o jsonpath='{range .items[*]}{.metadata.uid} {.status.containerStatuses[*].restartCount}{\"\\n\"}{end}'"
+    return shell(lab.hosts, host, f"k3s kubectl -n {workload.NAMESPACE} get pods {columns}")
+
+
+@contextmanager
+def asked_throughout(lab: Lab, host: Host, result: Path) -> Iterator[dict[str, Any]]:
+    """The workload is asked ten times a second from outside; filled in at the end."""
+    url = f"http://{host.address}:{workload.port(lab.hosts, host)}/?nonce=x"
+    command = [sys.executable, str(CHECKOUT / "tests/integration/prober.py"), str(result), url]
+    found: dict[str, Any] = {}
+    with subprocess.Popen(command) as prober:
+        try:
+            yield found
+        finally:
+            prober.send_signal(signal.SIGTERM)
+            prober.wait(30)
+            found.update(json.loads(result.read_text())[url])
