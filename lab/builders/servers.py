@@ -32,12 +32,16 @@ GATEKEEPER = MODULES / "gatekeeper"
 GATEKEEPER_PATH = "github.com/open-policy-agent/gatekeeper/v3"
 # Server and its package. All are in one image: it is made once, carried once, and its layers are kept once.
 DEBIAN = {
+    "alertmanager": "prometheus-alertmanager",
     "mosquitto": "mosquitto",
+    "node-exporter": "prometheus-node-exporter",
     "prometheus": "prometheus",
     "rabbitmq": "rabbitmq-server",
     "redis": "redis-server",
     "turn": "coturn",
 }
+# Debian's name of a program in place of its own, which is what pods call.
+RENAMED = {"alertmanager": "prometheus-alertmanager", "node_exporter": "prometheus-node-exporter"}
 # The packages are unpacked, not installed: this is what their start scripts need besides what they depend on.
 SCRIPTS = ("base-files", "coreutils", "dash", "grep", "mawk", "sed")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
@@ -84,7 +88,7 @@ class Servers:
         return built
 
     def _debian_key(self) -> str:
-        return digest(RECIPE, RELEASE, host_arch(), *sorted(DEBIAN.values()), *SCRIPTS, *LEFT_OUT)
+        return digest(RECIPE, RELEASE, host_arch(), *sorted(DEBIAN.values()), *sorted(RENAMED), *SCRIPTS, *LEFT_OUT)
 
     def _debian(self, reference: str, lock: int) -> oci.Image:
         """Debian's servers in one root file system, which is the image's only layer."""
@@ -98,7 +102,7 @@ class Servers:
         return oci.Image(
             name=reference,
             arch=host_arch(),
-            files=[],
+            files=[oci.ImageFile(f"/usr/bin/{own}", _calls(debians), 0o755) for own, debians in RENAMED.items()],
             entrypoint=[],
             user="65532:65532",
             env={"PATH": SEARCH},
@@ -146,6 +150,10 @@ def _program(reference: str, program: Path, name: str = "") -> oci.Image:
         entrypoint=[path],
         user="65532:65532",
     )
+
+
+def _calls(program: str) -> bytes:
+    return f'#!/bin/sh\nexec /usr/bin/{program} "$@"\n'.encode()
 
 
 def _mmdebstrap(target: Path) -> list[str]:

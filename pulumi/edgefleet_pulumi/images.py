@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgefleet_pulumi.model import Industry, ModelError, StackConfig
+from edgefleet_pulumi.model import Industry, ModelError, PlatformConfig, StackConfig
 
 # Servers beside the services, in the versions of the mission. A stack's `references` may put others in their place.
 PRODUCT: Mapping[str, str] = {
@@ -17,7 +17,16 @@ PRODUCT: Mapping[str, str] = {
     "tls": "docker.io/ghostunnel/ghostunnel:v1.8.4",
     "gatekeeper": "docker.io/openpolicyagent/gatekeeper:v3.15.1",
     "prometheus": "docker.io/prom/prometheus:v2.55.1",
+    "alertmanager": "docker.io/prom/alertmanager:v0.27.0",
+    "node-exporter": "docker.io/prom/node-exporter:v1.8.2",
+    "grafana": "docker.io/grafana/grafana:11.3.0",
 }
+
+
+def of_platform(site: PlatformConfig) -> dict[str, str]:
+    """Every image of the platform by its short name. Grafana's is not missed where it does not run."""
+    names = ["gatekeeper", "prometheus", "alertmanager", "node-exporter", *(["grafana"] if site.grafana else [])]
+    return {name: PRODUCT[name] for name in names}
 
 
 def needed(industry: Industry) -> dict[str, str]:

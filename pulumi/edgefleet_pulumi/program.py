@@ -16,7 +16,7 @@ import pulumi_kubernetes
 from edgefleet_pulumi import images
 from edgefleet_pulumi.cluster.api import Api, cluster_identity
 from edgefleet_pulumi.cluster.make_secrets import make
-from edgefleet_pulumi.components import decision_point, expose, mosquitto, rabbitmq, redis, turn
+from edgefleet_pulumi.components import decision_point, expose, monitoring, mosquitto, rabbitmq, redis, turn
 from edgefleet_pulumi.components.data_locality import DataLocality, DataLocalityArgs, namespace
 from edgefleet_pulumi.components.decision_point import HEALTH_PORT, DecisionPoint, DecisionPointArgs
 from edgefleet_pulumi.components.expose import Expose, ExposeArgs
@@ -26,11 +26,19 @@ from edgefleet_pulumi.components.redis import Redis, RedisArgs
 from edgefleet_pulumi.components.site_secrets import SiteSecret, SiteSecrets, SiteSecretsArgs
 from edgefleet_pulumi.components.sqlite_volume import SqliteVolume, SqliteVolumeArgs
 from edgefleet_pulumi.components.turn import Turn, TurnArgs
-from edgefleet_pulumi.components.wasm_service import Beside, SecretVariable, WasmService, WasmServiceArgs
+from edgefleet_pulumi.components.wasm_service import (
+    METRICS_PORT,
+    Beside,
+    SecretVariable,
+    WasmService,
+    WasmServiceArgs,
+)
 from edgefleet_pulumi.model import ModelError, StackConfig, budget, checked, load_industry, scale
 from edgefleet_pulumi.model.load import INDUSTRIES
+from edgefleet_pulumi.monitoring import metrics
 
 Part = TypeVar("Part")
+Config = TypeVar("Config", bound=StackConfig)
 MONITORING_NAMESPACE = "edgefleet-monitoring"
 BUNDLES = "bundle"
 
@@ -44,14 +52,14 @@ def one_error() -> Iterator[None]:
         raise pulumi.RunError(str(error)) from error
 
 
-def stack_config(project: str | None = None) -> StackConfig:
-    """The configuration of this stack, checked."""
+def stack_config(model: type[Config]) -> Config:
+    """The configuration of this stack, checked by its model."""
     where = f"Pulumi.{pulumi.get_stack()}.yaml"
-    config = pulumi.Config(project)
+    config = pulumi.Config()
     found = config.get_object("site")
     if found is None:
         raise ModelError(f"{where}: {config.name}:site: is missing: copy it from another stack of this project")
-    return checked(StackConfig, found, f"{where}: {config.name}:site")
+    return checked(model, found, f"{where}: {config.name}:site")
 
 
 def cluster_provider(site: StackConfig) -> pulumi_kubernetes.Provider:
@@ -103,7 +111,7 @@ class System:
         self.folder = industries / pulumi.get_project()
         with one_error():
             self.industry = load_industry(self.folder / "industry.yml")
-            self.site = stack_config()
+            self.site = stack_config(StackConfig)
             self.replicas = self._replicas()
             self.images = images.of_system(self.industry, self.site)
             provider = pulumi.ResourceOptions(provider=cluster_provider(self.site))
@@ -126,7 +134,8 @@ class System:
             return scale.hub_replicas(self.industry)
         replicas = scale.site_replicas(self.industry, self.site.measured_qps_per_pod)
         beside = budget.Part("OPA and TLS beside it", replicas, _beside(len(self.industry.expose)))
-        parts = [budget.service_part(self.industry, replicas), beside, *budget.back_end_parts(self.industry)]
+        own = [budget.service_part(self.industry, replicas), beside, *budget.back_end_parts(self.industry)]
+        parts = [*own, *monitoring.parts()]
         budget.check(parts, reserved=budget.reserves())
         return replicas
 
@@ -231,7 +240,9 @@ class System:
             ports=wanted.ports,
             environment={**wanted.environment, **(environment or {})},
             config_map=wanted.config_map,
+            latency_bounds_ms=list(metrics.bounds_ms(self.industry)),
         )
+        self._metrics.append(METRICS_PORT)
         beside = Beside(sqlite=sqlite, decision=decision, expose=self._expose("service"), secrets=secrets)
         return WasmService(self.name, args, beside, self.options)
 
@@ -251,6 +262,7 @@ class System:
             )
             exposed = Expose(f"{self.name}-{to}-{one.port}", args, self.options)
             self._entrances.append(exposed.tls_port)
+            self._metrics.append(exposed.status_port)
             found.append(exposed)
         return found
 

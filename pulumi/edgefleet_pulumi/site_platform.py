@@ -8,15 +8,17 @@ import pulumi
 import pulumi_kubernetes
 
 from edgefleet_pulumi import images
-from edgefleet_pulumi.components import gatekeeper, rabbitmq
-from edgefleet_pulumi.components.data_locality import namespace
+from edgefleet_pulumi.components import expose, gatekeeper, grafana, rabbitmq
+from edgefleet_pulumi.components.data_locality import DataLocality, DataLocalityArgs, namespace
 from edgefleet_pulumi.components.decision_point import HEALTH_PORT
 from edgefleet_pulumi.components.monitoring import Monitoring, MonitoringArgs, Target
+from edgefleet_pulumi.components.node_exporter import NodeExporter, NodeExporterArgs
 from edgefleet_pulumi.components.policies import FOLDER, Policies, PolicyFiles
 from edgefleet_pulumi.components.site_secrets import SiteSecrets, SiteSecretsArgs
-from edgefleet_pulumi.model import Industry, load_industries
-from edgefleet_pulumi.model.industry import Amount, Resources
+from edgefleet_pulumi.components.wasm_service import METRICS_PORT
+from edgefleet_pulumi.model import Industry, ModelError, PlatformConfig, load_industries
 from edgefleet_pulumi.model.load import INDUSTRIES
+from edgefleet_pulumi.monitoring import dashboards, rules
 from edgefleet_pulumi.program import (
     MONITORING_NAMESPACE,
     cluster_provider,
@@ -25,20 +27,25 @@ from edgefleet_pulumi.program import (
     stack_config,
 )
 
-IMAGES = ("gatekeeper", "prometheus")
-PROMETHEUS = Resources(requests=Amount(cpu="100m", memory="256Mi"), limits=Amount(cpu="500m", memory="512Mi"))
 STORAGE = "4Gi"
 
 
-def targets(industries: dict[str, Industry]) -> list[Target]:
-    """What has metrics, in all systems. A system that is not on this site has no name in its DNS, and no target."""
-    found = []
-    for system, industry in industries.items():
-        domain = f"{system}.svc.cluster.local"
-        found.append(Target(job=f"{system}-opa", service=f"{system}.{domain}", port=HEALTH_PORT))
-        if industry.back_ends.rabbitmq:
-            service = f"{rabbitmq.NAME}.{domain}"
-            found.append(Target(job=f"{system}-rabbitmq", service=service, port=rabbitmq.METRICS_PORT))
+def targets(industry: Industry) -> list[Target]:
+    """What of a system has metrics. A part that is not there has no name in its DNS, and no target."""
+    system = industry.system
+    pods = f"{system}.{system}.svc.cluster.local"
+    found = [
+        Target(job=system, kind="service", system=system, service=pods, port=METRICS_PORT),
+        Target(job=f"{system}-opa", kind="opa", system=system, service=pods, port=HEALTH_PORT),
+    ]
+    exposed = [one for one in industry.expose if one.to == "service"]
+    for index, one in enumerate(exposed):
+        job, port = f"{system}-tls-{one.port}", expose.STATUS_PORT + index
+        found.append(Target(job=job, kind="tls", system=system, service=pods, port=port, path=expose.METRICS_PATH))
+    if industry.back_ends.rabbitmq:
+        server = f"{rabbitmq.NAME}.{system}.svc.cluster.local"
+        job, port = f"{system}-rabbitmq", rabbitmq.METRICS_PORT
+        found.append(Target(job=job, kind="rabbitmq", system=system, service=server, port=port, single=True))
     return found
 
 
@@ -47,9 +54,9 @@ class Platform:
 
     def __init__(self, industries: Path = INDUSTRIES, policies: Path = FOLDER) -> None:
         with one_error():
-            self.site = stack_config()
-            self.industries = load_industries(industries)
-            self.images = images.resolve({name: images.PRODUCT[name] for name in IMAGES}, self.site)
+            self.site = stack_config(PlatformConfig)
+            self.industries = _chosen(load_industries(industries), self.site.systems)
+            self.images = images.resolve(images.of_platform(self.site), self.site)
             self.policies = PolicyFiles.read(policies)
             self.options = pulumi.ResourceOptions(provider=cluster_provider(self.site))
 
@@ -74,15 +81,57 @@ class Platform:
         )
         Policies("policies", self.policies, [engine.deployment], self.options)
 
-    def monitoring(self) -> Monitoring:
-        """Prometheus."""
-        space = namespace(MONITORING_NAMESPACE, "platform", self.options)
+    def monitoring(self) -> None:
+        """Prometheus with the rules of the systems here, Alertmanager, the nodes' figures, and Grafana if wanted."""
+        inside = self._monitoring_namespace()
+        chosen = list(self.industries.values())
+        NodeExporter(
+            "node-exporter",
+            NodeExporterArgs(namespace=MONITORING_NAMESPACE, image=self.images["node-exporter"]),
+            inside,
+        )
         args = MonitoringArgs(
             namespace=MONITORING_NAMESPACE,
             image=self.images["prometheus"],
+            alertmanager_image=self.images["alertmanager"],
             storage=STORAGE,
-            resources=PROMETHEUS,
-            targets=targets(self.industries),
+            targets=[target for industry in chosen for target in targets(industry)],
+            rules=rules.files(chosen),
+            hub=self.site.hub,
         )
-        after = pulumi.ResourceOptions(depends_on=[space])
-        return Monitoring("monitoring", args, pulumi.ResourceOptions.merge(self.options, after))
+        prometheus = Monitoring("monitoring", args, inside)
+        if self.site.grafana:
+            shown = grafana.GrafanaArgs(
+                namespace=MONITORING_NAMESPACE,
+                image=self.images["grafana"],
+                prometheus=prometheus.address,
+                dashboards=dashboards.files(chosen, sends=self.site.hub.remote_write is not None),
+            )
+            grafana.Grafana("grafana", shown, inside)
+
+    def _monitoring_namespace(self) -> pulumi.ResourceOptions:
+        """The namespace, who may come into it, and its secrets: what depends on these options finds them there."""
+        needed: list[pulumi.Input[pulumi.Resource]] = [namespace(MONITORING_NAMESPACE, "platform", self.options)]
+        inside = pulumi.ResourceOptions.merge(self.options, pulumi.ResourceOptions(depends_on=needed))
+        locality = DataLocalityArgs(
+            namespace=MONITORING_NAMESPACE,
+            system="platform",
+            stays_local=False,
+            site_network=self.site.site_network,
+            entrances=[],
+            monitoring_namespace=MONITORING_NAMESPACE,
+            metrics_ports=[],
+        )
+        DataLocality("monitoring-data-locality", locality, inside)
+        if self.site.grafana:
+            args = SiteSecretsArgs(namespace=MONITORING_NAMESPACE, system="platform", secrets=[grafana.SECRET])
+            listed = SiteSecrets("monitoring-secrets", args, inside)
+            needed.append(made_at_the_site(listed, args, self.site))
+        return pulumi.ResourceOptions.merge(self.options, pulumi.ResourceOptions(depends_on=needed))
+
+
+def _chosen(industries: dict[str, Industry], systems: list[str]) -> dict[str, Industry]:
+    unknown = sorted(set(systems) - set(industries))
+    if unknown:
+        raise ModelError(f"site.systems: no system {', '.join(unknown)}: there are {', '.join(sorted(industries))}")
+    return {name: industry for name, industry in industries.items() if name in systems}

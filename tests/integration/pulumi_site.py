@@ -16,9 +16,8 @@ from typing import Any
 
 import yaml
 
-from edgefleet_pulumi.images import needed
-from edgefleet_pulumi.model import load_industries, load_industry
-from edgefleet_pulumi.site_platform import IMAGES
+from edgefleet_pulumi.images import needed, of_platform
+from edgefleet_pulumi.model import PlatformConfig, checked, load_industries, load_industry
 from lab import ssh
 from lab.builders import pulumi, servers, wasm
 from lab.builders.base import host_arch
@@ -162,13 +161,15 @@ class Stack:
     projects: Path = PROJECTS
 
     @classmethod
-    def of(cls, site: Site, project: str, stack: str = "dev", projects: Path = PROJECTS) -> Stack:
+    def of(cls, site: Site, project: str, stack: str = "dev", projects: Path = PROJECTS, **changed: object) -> Stack:
+        """A new copy of a project with a new state; `changed` are keys of the stack's configuration."""
         folder = site.folder / project
         shutil.copytree(projects / project, folder, ignore=shutil.ignore_patterns("bundle", "__pycache__"))
         file = folder / f"Pulumi.{stack}.yaml"
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         settings = content["config"][f"{project}:site"]
-        known = images_of(project, projects.parent / "industries")
+        settings.update(changed)
+        known = images_of(project, projects.parent / "industries", settings)
         settings["references"] = {name: site.references[name] for name in known}
         file.write_text(yaml.safe_dump(content), encoding="utf-8")
         made = cls(site, project, folder, projects)
@@ -234,6 +235,8 @@ def ready(pod: Mapping[str, Any]) -> bool:
     return conditions.get("Ready") == "True"
 
 
-def images_of(project: str, industries: Path) -> list[str]:
+def images_of(project: str, industries: Path, settings: Mapping[str, Any]) -> list[str]:
     """The images that a project names."""
-    return list(IMAGES) if project == "platform" else list(needed(load_industry(industries / project / "industry.yml")))
+    if project == "platform":
+        return list(of_platform(checked(PlatformConfig, settings, project)))
+    return list(needed(load_industry(industries / project / "industry.yml")))

@@ -12,6 +12,7 @@ from edgefleet_pulumi.components.site_secrets import SiteSecret
 from edgefleet_pulumi.model.industry import Amount, Name, NodePort, PortNumber, Resources
 
 STATUS_PORT = 6060
+METRICS_PATH = "/_metrics/prometheus"
 RESOURCES = Resources(requests=Amount(cpu="20m", memory="24Mi"), limits=Amount(cpu="500m", memory="64Mi"))
 # A renewed certificate is served after this time, without a restart.
 RELOAD = "300s"
@@ -42,7 +43,8 @@ class Expose(Component):
         super().__init__(name, opts)
         self.secret = certificate(args.target, args.namespace)
         self.tls_port = 8443 + args.index
-        self.containers = [_terminator(args, self.tls_port)]
+        self.status_port = STATUS_PORT + args.index
+        self.containers = [_terminator(args, self.tls_port, self.status_port)]
         # One volume serves all terminators of a pod.
         self.volumes = [pods.secret_volume("tls", self.secret.name, "tls.crt", "tls.key")] if args.index == 0 else []
         labelled = pods.labels(args.target, args.system)
@@ -74,8 +76,7 @@ def certificate(target: str, namespace: str) -> SiteSecret:
     return SiteSecret(name=f"{target}-tls", certificate=[target, f"{target}.{namespace}.svc"])
 
 
-def _terminator(args: ExposeArgs, tls_port: int) -> core.v1.ContainerArgs:
-    status = STATUS_PORT + args.index
+def _terminator(args: ExposeArgs, tls_port: int, status: int) -> core.v1.ContainerArgs:
     return core.v1.ContainerArgs(
         name=f"tls-{args.port_name}",
         image=args.image,

@@ -156,6 +156,8 @@ class Server:
     config: Mapping[str, str]
     grace_seconds: int = 30
     user: int = NOBODY
+    # Whose rights a token would have; the token itself is a volume, given to the container that needs it.
+    service_account: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=lambda: {"node-type": "edge"})
 
     @property
@@ -171,6 +173,7 @@ class Server:
             ),
             spec=core.v1.PodSpecArgs(
                 node_selector=dict(self.node_selector),
+                service_account_name=self.service_account,
                 automount_service_account_token=False,
                 enable_service_links=False,
                 termination_grace_period_seconds=self.grace_seconds,

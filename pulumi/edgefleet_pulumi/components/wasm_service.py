@@ -20,6 +20,8 @@ from edgefleet_pulumi.model.industry import ConfigMap, Name, Port, Resources
 # WebAssembly hears no SIGTERM: it serves for this long and is killed. Until then new connections have long gone
 # elsewhere: kube-proxy follows within a second or two.
 GRACE_SECONDS = 5
+# Not among the declared ports: users have no way to it, and Prometheus alone is let in.
+METRICS_PORT = 9464
 
 
 class WasmServiceArgs(Args):
@@ -35,6 +37,7 @@ class WasmServiceArgs(Args):
     ports: list[Port] = Field(min_length=1)
     environment: dict[str, str] = Field(default={})
     config_map: ConfigMap | None = None
+    latency_bounds_ms: list[float] = Field(min_length=1, description="ends of the latency histogram's buckets")
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,12 @@ def _config_map(args: WasmServiceArgs, declared: ConfigMap, opts: pulumi.Resourc
 
 def _container(args: WasmServiceArgs, beside: Beside) -> core.v1.ContainerArgs:
     first = args.ports[0]
-    asked = {"SYSTEM": args.system, "PORT": str(first.port)}
+    asked = {
+        "SYSTEM": args.system,
+        "PORT": str(first.port),
+        "METRICS_PORT": str(METRICS_PORT),
+        "LATENCY_BUCKETS_MS": ",".join(f"{bound:g}" for bound in args.latency_bounds_ms),
+    }
     variables = {**asked, **(beside.decision.environment if beside.decision else {}), **args.environment}
     speaks_http = first.app == "http"
     return core.v1.ContainerArgs(
@@ -121,7 +129,10 @@ def _container(args: WasmServiceArgs, beside: Beside) -> core.v1.ContainerArgs:
         env_from=[core.v1.EnvFromSourceArgs(config_map_ref=core.v1.ConfigMapEnvSourceArgs(name=args.config_map.name))]
         if args.config_map
         else None,
-        ports=[core.v1.ContainerPortArgs(name=port.name, container_port=port.port) for port in args.ports],
+        ports=[
+            *(core.v1.ContainerPortArgs(name=port.name, container_port=port.port) for port in args.ports),
+            core.v1.ContainerPortArgs(name="metrics", container_port=METRICS_PORT),
+        ],
         resources=pods.requirements(args.resources),
         readiness_probe=pods.http_probe("/readyz", first.name, period=5) if speaks_http else pods.tcp_probe(first.name),
         liveness_probe=pods.http_probe("/healthz", first.name) if speaks_http else pods.tcp_probe(first.name),

@@ -8,6 +8,15 @@ from __future__ import annotations
 from edgefleet_pulumi.model.errors import ModelError, checked
 from edgefleet_pulumi.model.industry import Industry
 from edgefleet_pulumi.model.load import load_industries, load_industry, read_yaml
-from edgefleet_pulumi.model.stack import StackConfig
+from edgefleet_pulumi.model.stack import PlatformConfig, StackConfig
 
-__all__ = ["Industry", "ModelError", "StackConfig", "checked", "load_industries", "load_industry", "read_yaml"]
+__all__ = [
+    "Industry",
+    "ModelError",
+    "PlatformConfig",
+    "StackConfig",
+    "checked",
+    "load_industries",
+    "load_industry",
+    "read_yaml",
+]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from edgefleet_pulumi.model.industry import Count, Strict
+from edgefleet_pulumi.model.industry import Count, Name, Strict
 
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -34,3 +35,26 @@ class StackConfig(Strict):
     references: dict[str, str] = Field(
         default={}, description="another name for an image, such as in the site's own registry"
     )
+
+
+class Hub(Strict):
+    """What takes a site's metrics and alerts whenever the site is online. The token for both is no part of a stack."""
+
+    remote_write: Url | None = Field(default=None, description="takes metrics, by Prometheus's remote write")
+    alerts: Url | None = Field(default=None, description="takes alerts, by Alertmanager's webhook")
+
+
+class PlatformConfig(StackConfig):
+    """The configuration of one stack of the platform's project."""
+
+    systems: list[Name] = Field(min_length=1, description="the systems that run here: if one is gone, it is an alarm")
+    grafana: bool = Field(default=False, description="whether Grafana runs here; a site does without")
+    hub: Hub = Hub()
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        for name in ("remote_write", "alerts"):
+            url = getattr(self.hub, name)
+            if url and self.environment != "dev" and not url.startswith("https://"):
+                raise ValueError(f"hub.{name}: {url} is not encrypted, and a token goes with it: use https")
+        return self

@@ -15,6 +15,8 @@ from tests.bench.onhost import cold
 from tests.bench.onhost.idle import commands, rollup
 from tests.bench.onhost.sides import LEAN, BenchError
 
+# What crun calls the process of a Wasm program.
+WASM = "[libcrun:wasmedge]"
 THREADS = 2
 CONTAINERS_PER_SANDBOX = 50
 FOLDERS = ("/run/containerd", "/run/crun", "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots")
@@ -26,7 +28,7 @@ def count() -> dict[str, int]:
     programs = {pid: words[0] for pid, words in commands().items()}
     return {
         "shims": sum(program.endswith("containerd-shim-runc-v2") for program in programs.values()),
-        "programs": sum(program in ("/probe.wasm", "/pause", "crun") for program in programs.values()),
+        "programs": sum(program == "/pause" or program.startswith(WASM) for program in programs.values()),
         "mounts": len(Path("/proc/1/mountinfo").read_text().splitlines()),
         "control_groups": sum(1 for _ in folders(Path("/sys/fs/cgroup"), cold.PARENT.strip("/"))),
         "files": sum(len(files) + len(names) for top in FOLDERS for _, names, files in walk(top)),

@@ -10,19 +10,22 @@ import pulumi
 import pytest
 import yaml
 
-from edgefleet_pulumi.components import data_locality, mosquitto, rabbitmq, redis, turn
+from edgefleet_pulumi.components import data_locality, grafana, mosquitto, rabbitmq, redis, turn
 from edgefleet_pulumi.components.data_locality import DataLocality, DataLocalityArgs
 from edgefleet_pulumi.components.decision_point import DecisionPoint, DecisionPointArgs
 from edgefleet_pulumi.components.expose import Expose, ExposeArgs
 from edgefleet_pulumi.components.monitoring import Monitoring, MonitoringArgs, Target
+from edgefleet_pulumi.components.node_exporter import NodeExporter, NodeExporterArgs
 from edgefleet_pulumi.components.site_secrets import SiteSecret, SiteSecrets, SiteSecretsArgs
 from edgefleet_pulumi.components.sqlite_volume import BackupArgs, SqliteVolume, SqliteVolumeArgs
 from edgefleet_pulumi.components.wasm_service import Beside, SecretVariable, WasmService, WasmServiceArgs
 from edgefleet_pulumi.model import ModelError
 from edgefleet_pulumi.model.industry import Amount, ConfigMap, Policy, Port, Resources
 from edgefleet_pulumi.model.industry import Turn as DeclaredTurn
+from edgefleet_pulumi.model.stack import Hub
 from tests.unit.pulumi.recording import Declared, declared, one, pods
 
+TARGET = Target(job="s-opa", kind="opa", system="s", service="s.n", port=8282)
 RESOURCES = Resources(requests=Amount(cpu="50m", memory="64Mi"), limits=Amount(cpu="500m", memory="512Mi"))
 IMAGE = "registry.example.com/some/image:1"
 
@@ -61,12 +64,19 @@ def decision_args(**changed: Any) -> DecisionPointArgs:
 def service_args(**changed: Any) -> WasmServiceArgs:
     values = {"namespace": "n", "system": "s", "image": IMAGE, "replicas": 1, "runtime_class": "wasmedge"}
     values |= {"node_selector": {"node-type": "edge"}, "resources": RESOURCES}
+    values |= {"latency_bounds_ms": [1.0, 2.5, 20.0]}
     return WasmServiceArgs(**{**values, "ports": [Port(name="http", port=8080, app="http")], **changed})
 
 
 def monitoring_args(**changed: Any) -> MonitoringArgs:
-    values = {"namespace": "n", "image": IMAGE, "storage": "4Gi", "resources": RESOURCES}
-    return MonitoringArgs(**{**values, "targets": [Target(job="opa", service="s.n", port=8282)], **changed})
+    values: dict[str, Any] = {"namespace": "n", "image": IMAGE, "alertmanager_image": IMAGE, "storage": "4Gi"}
+    values |= {"targets": [TARGET], "rules": {"s.rules.yml": "groups: []\n"}}
+    return MonitoringArgs(**{**values, **changed})
+
+
+def grafana_args(**changed: Any) -> grafana.GrafanaArgs:
+    values = {"namespace": "n", "image": IMAGE, "prometheus": "prometheus.n:9090", "dashboards": {"a.json": "{}"}}
+    return grafana.GrafanaArgs(**{**values, **changed})
 
 
 def locality_args(**changed: Any) -> DataLocalityArgs:
@@ -87,6 +97,8 @@ EVERYTHING: dict[str, Callable[[], object]] = {
     "turn": lambda: turn.Turn("c", turn_args()),
     "sqlite": lambda: SqliteVolume("c", sqlite_args(backup=BACKUP)),
     "monitoring": lambda: Monitoring("c", monitoring_args()),
+    "node exporter": lambda: NodeExporter("c", NodeExporterArgs(namespace="n", image=IMAGE)),
+    "grafana": lambda: grafana.Grafana("c", grafana_args()),
     "service": lambda: WasmService(
         "c",
         service_args(),
@@ -258,6 +270,8 @@ def test_the_service_is_told_names_of_secrets_never_values() -> None:
     container = pods(found)["s"]["containers"][0]
     assert container["env"] == [
         {"name": "B", "value": "2"},
+        {"name": "LATENCY_BUCKETS_MS", "value": "1,2.5,20"},
+        {"name": "METRICS_PORT", "value": "9464"},
         {"name": "PORT", "value": "8080"},
         {"name": "SYSTEM", "value": "s"},
         {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "redis", "key": "password"}}},
@@ -317,12 +331,97 @@ def test_a_namespace_is_restricted_and_says_what_its_data_may() -> None:
     assert labels["edgefleet.io/data"] == "local"
 
 
-def test_monitoring_fits_its_disk_and_needs_no_token() -> None:
-    found = declared(lambda: Monitoring("c", monitoring_args(remote_write="https://hub.example.com/write")))
-    assert "--storage.tsdb.retention.size=2867MB" in pods(found)["prometheus"]["containers"][0]["args"]
+def prometheus_config(**changed: Any) -> dict[str, Any]:
+    found = declared(lambda: Monitoring("c", monitoring_args(**changed)))
     config = yaml.safe_load(one(found, "ConfigMap")["data"]["prometheus.yml"])
-    assert config["remote_write"] == [{"url": "https://hub.example.com/write"}]
-    assert config["scrape_configs"][0]["dns_sd_configs"][0]["names"] == ["s.n"]
+    assert isinstance(config, dict)
+    return config
+
+
+def alertmanager_config(**changed: Any) -> dict[str, Any]:
+    found = declared(lambda: Monitoring("c", monitoring_args(**changed)))
+    config = yaml.safe_load(one(found, "ConfigMap")["data"]["alertmanager.yml"])
+    assert isinstance(config, dict)
+    return config
+
+
+def test_monitoring_fits_its_disk_and_keeps_a_budgets_30_days() -> None:
+    found = declared(lambda: Monitoring("c", monitoring_args()))
+    arguments = pods(found)["prometheus"]["containers"][0]["args"]
+    assert {"--storage.tsdb.retention.size=2867MB", "--storage.tsdb.retention.time=32d"} <= set(arguments)
+
+
+def test_prometheus_may_look_and_read_and_nothing_else() -> None:
+    found = declared(lambda: Monitoring("c", monitoring_args()))
+    assert one(found, "ClusterRole")["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]},
+    ]
+    assert one(found, "Role")["metadata"]["namespace"] == "n"
+    assert one(found, "Role")["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+    ]
+    assert one(found, "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_the_token_is_prometheuss_alone() -> None:
+    spec = pods(declared(lambda: Monitoring("c", monitoring_args())))["prometheus"]
+    mounted = {c["name"]: {m["name"] for m in c["volumeMounts"]} for c in spec["containers"]}
+    assert "account" in mounted["prometheus"]
+    assert "account" not in mounted["alertmanager"]
+
+
+def test_alertmanager_is_reached_from_its_pod_only() -> None:
+    found = declared(lambda: Monitoring("c", monitoring_args()))
+    arguments = pods(found)["prometheus"]["containers"][1]["args"]
+    assert "--web.listen-address=127.0.0.1:9093" in arguments
+    assert [port["port"] for port in one(found, "Service")["spec"]["ports"]] == [9090]
+
+
+def test_pods_are_found_by_name_and_a_single_server_is_missed_when_it_is_gone() -> None:
+    rabbit = Target(job="s-rabbitmq", kind="rabbitmq", system="s", service="r.n", port=1, single=True)
+    jobs = {job["job_name"]: job for job in prometheus_config(targets=[TARGET, rabbit])["scrape_configs"]}
+    assert jobs["s-opa"]["dns_sd_configs"][0]["names"] == ["s.n"]
+    assert jobs["s-rabbitmq"]["static_configs"] == [{"targets": ["r.n:1"]}]
+    assert set(jobs) == {"s-opa", "s-rabbitmq", "kubelet", "cadvisor", "node", "prometheus", "alertmanager"}
+
+
+def test_of_each_source_only_what_is_declared_is_kept() -> None:
+    for job in prometheus_config()["scrape_configs"]:
+        assert [rule["action"] for rule in job["metric_relabel_configs"]] == ["keep"]
+    opa = prometheus_config()["scrape_configs"][0]["metric_relabel_configs"][0]["regex"]
+    assert "http_request_duration_seconds_count" in opa.split("|")
+
+
+def test_without_a_hub_nothing_is_sent() -> None:
+    assert "remote_write" not in prometheus_config()
+    assert alertmanager_config()["receivers"] == [{"name": "hub"}]
+
+
+def test_a_hub_gets_what_the_rules_made_and_is_shown_the_operators_token() -> None:
+    hub = Hub(remote_write="https://hub.example.com/write", alerts="https://hub.example.com/alerts")
+    (written,) = prometheus_config(hub=hub)["remote_write"]
+    assert written["url"] == "https://hub.example.com/write"
+    assert written["authorization"] == {"credentials_file": "/run/secrets/hub/token"}
+    sent = re.compile(written["write_relabel_configs"][0]["regex"])
+    assert all(sent.fullmatch(name) for name in ("slo:errors:ratio_rate5m", "ALERTS", "up"))
+    assert not sent.fullmatch("container_memory_working_set_bytes")
+    (receiver,) = alertmanager_config(hub=hub)["receivers"]
+    assert receiver["webhook_configs"][0]["http_config"]["authorization"] == written["authorization"]
+    volume = next(
+        volume
+        for volume in pods(declared(lambda: Monitoring("c", monitoring_args(hub=hub))))["prometheus"]["volumes"]
+        if volume["name"] == "hub"
+    )
+    assert volume["secret"]["optional"] is True, "a site measures without it"
+
+
+def test_grafana_is_told_its_password_by_a_file() -> None:
+    found = declared(lambda: grafana.Grafana("c", grafana_args()))
+    container = pods(found)["grafana"]["containers"][0]
+    settings = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert settings["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/run/secrets/grafana/password"
+    assert one(found, "ConfigMap", "grafana-dashboards")["data"] == {"a.json": "{}"}
 
 
 def test_secrets_are_a_list_of_names() -> None:

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use skeleton::config::Config;
 use skeleton::platform;
 use skeleton::routes::Service;
-use skeleton::server::Server;
+use skeleton::server::{Patience, Server};
 
 fn main() -> ExitCode {
     match serve() {
@@ -18,9 +18,11 @@ fn main() -> ExitCode {
 /// Returns only when the service can't start or can't go on.
 fn serve() -> Result<std::convert::Infallible, String> {
     let config = Config::from_env(|name| std::env::var(name).ok())?;
-    let service = Service::new(&config.system);
-    let mut server = Server::bind(config.port, service)
-        .map_err(|error| format!("can't listen on port {} (PORT): {error}", config.port))?;
+    let listen = |port, name| platform::listen(port).map_err(|e| format!("can't listen on port {port} ({name}): {e}"));
+    let mut server = Server::new(listen(config.port, "PORT")?, Service::new(&config), Patience::default());
+    if let Some(port) = config.metrics_port {
+        server = server.with_metrics(listen(port, "METRICS_PORT")?);
+    }
     eprintln!(
         "skeleton {} ({}) for {} listens on port {}",
         env!("CARGO_PKG_VERSION"),

@@ -1,11 +1,13 @@
 //! What the service answers.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::config::Config;
 use crate::http::{Request, Response};
+use crate::metrics::{self, Metrics};
 use crate::platform;
 
 /// The largest `/work?n=`: about 10 ms of one core ahead of time, and a bound on what one request can cost.
@@ -13,17 +15,56 @@ pub const MAX_WORK: u32 = 30;
 const DEFAULT_WORK: u32 = 20;
 const MAX_NONCE: usize = 64;
 
+/// The kubelet asks there every few seconds: counted with the others, it would hide what users see.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
 pub struct Service {
     system: String,
     started: Instant,
+    metrics: Metrics,
+}
+
+/// Whose requests come in at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    Users,
+    Metrics,
 }
 
 impl Service {
-    pub fn new(system: &str) -> Self {
-        Self { system: system.to_owned(), started: Instant::now() }
+    pub fn new(config: &Config) -> Self {
+        Self { system: config.system.clone(), started: Instant::now(), metrics: Metrics::new(config) }
     }
 
-    pub fn respond(&self, request: &Request<'_>) -> Response {
+    /// Whether a request is one of those that the metrics are about.
+    pub fn counts(&self, door: Door, request: &Request<'_>) -> bool {
+        door == Door::Users && !PROBES.contains(&request.path)
+    }
+
+    /// A request that counts has been answered.
+    pub fn answered(&mut self, status: u16, took: Duration) {
+        self.metrics.observe(status, took);
+    }
+
+    pub fn respond(&self, door: Door, request: &Request<'_>) -> Response {
+        match door {
+            Door::Users => self.respond_to_users(request),
+            Door::Metrics => self.respond_to_prometheus(request),
+        }
+    }
+
+    fn respond_to_prometheus(&self, request: &Request<'_>) -> Response {
+        match (request.path, request.method) {
+            ("/metrics", "GET" | "HEAD") => {
+                let body = self.metrics.exposition().into_bytes();
+                Response { status: 200, content_type: metrics::CONTENT_TYPE, body }
+            }
+            ("/metrics", _) => Response::method_not_allowed(),
+            _ => Response::error(404, "not /metrics"),
+        }
+    }
+
+    fn respond_to_users(&self, request: &Request<'_>) -> Response {
         match (request.path, request.method) {
             ("/" | "/healthz" | "/readyz" | "/work", "GET" | "HEAD") => {}
             ("/" | "/healthz" | "/readyz" | "/work", _) => return Response::method_not_allowed(),
@@ -82,9 +123,13 @@ fn fib(n: u32) -> u32 {
 mod tests {
     use super::*;
 
+    fn demo() -> Service {
+        Service::new(&Config::of("demo"))
+    }
+
     fn get(target: &str) -> (u16, serde_json::Value) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let response = Service::new("demo").respond(&Request { method: "GET", path, query });
+        let response = demo().respond(Door::Users, &Request { method: "GET", path, query });
         (response.status, serde_json::from_slice(&response.body).unwrap_or_default())
     }
 
@@ -134,8 +179,25 @@ mod tests {
     fn other_paths_and_methods_are_refused() {
         assert_eq!(get("/nothing").0, 404);
         let post = Request { method: "POST", path: "/", query: "" };
-        assert_eq!(Service::new("demo").respond(&post).status, 405);
+        assert_eq!(demo().respond(Door::Users, &post).status, 405);
         let elsewhere = Request { method: "POST", path: "/nothing", query: "" };
-        assert_eq!(Service::new("demo").respond(&elsewhere).status, 404);
+        assert_eq!(demo().respond(Door::Users, &elsewhere).status, 404);
+    }
+
+    #[test]
+    fn metrics_have_a_door_of_their_own() {
+        let ask = |door, method, path| demo().respond(door, &Request { method, path, query: "" }).status;
+        assert_eq!(ask(Door::Metrics, "GET", "/metrics"), 200);
+        assert_eq!(ask(Door::Metrics, "POST", "/metrics"), 405);
+        assert_eq!(ask(Door::Metrics, "GET", "/"), 404);
+        assert_eq!(ask(Door::Users, "GET", "/metrics"), 404);
+    }
+
+    #[test]
+    fn probes_and_prometheus_do_not_count() {
+        let counts = |door, path| demo().counts(door, &Request { method: "GET", path, query: "" });
+        assert!(counts(Door::Users, "/") && counts(Door::Users, "/nothing"));
+        assert!(!counts(Door::Users, "/healthz") && !counts(Door::Users, "/readyz"));
+        assert!(!counts(Door::Metrics, "/metrics"));
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::{self, MAX_HEAD, Parsed};
 use crate::platform::{self, Interest, Listener, Stream, Wait};
-use crate::routes::Service;
+use crate::routes::{Door, Service};
 
 /// Beyond this the connection that has waited longest for a request gives way to the new one.
 pub const MAX_CONNECTIONS: usize = 256;
@@ -38,7 +38,8 @@ impl Default for Patience {
 }
 
 pub struct Server {
-    listener: Listener,
+    /// Where connections come in, and whose.
+    doors: Vec<(Listener, Door)>,
     service: Service,
     patience: Patience,
     connections: Vec<Option<Connection>>,
@@ -46,19 +47,21 @@ pub struct Server {
     accept_again: Instant,
 }
 
-/// The listener's token; a connection's is its place in the table.
-const LISTENER: usize = usize::MAX;
+/// From here on tokens are those of the doors, in their order; a connection's is its place in the table.
+const DOORS: usize = usize::MAX / 2;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Server {
-    pub fn bind(port: u16, service: Service) -> io::Result<Self> {
-        Ok(Self::new(platform::listen(port)?, service, Patience::default()))
+    pub fn new(listener: Listener, service: Service, patience: Patience) -> Self {
+        let (doors, connections) = (vec![(listener, Door::Users)], Vec::new());
+        Self { doors, service, patience, connections, accept_again: Instant::now() }
     }
 
-    pub fn new(listener: Listener, service: Service, patience: Patience) -> Self {
-        let connections = Vec::new();
-        Self { listener, service, patience, connections, accept_again: Instant::now() }
+    /// The same, with a port where Prometheus asks.
+    pub fn with_metrics(mut self, listener: Listener) -> Self {
+        self.doors.push((listener, Door::Metrics));
+        self
     }
 
     /// Serves until waiting itself fails.
@@ -79,8 +82,10 @@ impl Server {
         waits.clear();
         let mut timeout = LONGEST_WAIT;
         if self.accept_again <= now {
-            let descriptor = self.listener.as_raw_fd();
-            waits.push(Wait { token: LISTENER, descriptor, interest: Interest::Read });
+            for (number, (listener, _)) in self.doors.iter().enumerate() {
+                let descriptor = listener.as_raw_fd();
+                waits.push(Wait { token: DOORS + number, descriptor, interest: Interest::Read });
+            }
         } else {
             timeout = self.accept_again - now;
         }
@@ -106,22 +111,25 @@ impl Server {
         for slot in &mut self.connections {
             let Some(connection) = slot else { continue };
             // A reset by the peer is the end of this connection and nothing else.
-            let open = connection.advance(&self.service, &self.patience, now).unwrap_or(false);
+            let open = connection.advance(&mut self.service, &self.patience, now).unwrap_or(false);
             if !open || connection.deadline <= now {
                 *slot = None;
             }
         }
-        if ready.contains(&LISTENER) {
-            self.accept(now);
+        for number in 0..self.doors.len() {
+            if ready.contains(&(DOORS + number)) {
+                self.accept(number, now);
+            }
         }
     }
 
-    /// Takes what has queued up, so that a burst does not wait one turn each.
-    fn accept(&mut self, now: Instant) {
+    /// Takes what has queued up at a door, so that a burst does not wait one turn each.
+    fn accept(&mut self, number: usize, now: Instant) {
         for _ in 0..MAX_CONNECTIONS {
             let Some(token) = self.free_slot() else { return };
-            match platform::accept(&self.listener) {
-                Ok(stream) => self.connections[token] = Some(Connection::new(stream, now, &self.patience)),
+            let (listener, door) = &self.doors[number];
+            match platform::accept(listener) {
+                Ok(stream) => self.connections[token] = Some(Connection::new(stream, *door, now, &self.patience)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
@@ -163,6 +171,7 @@ enum State {
 
 struct Connection {
     stream: Stream,
+    door: Door,
     state: State,
     /// When the state began, and when the client must have brought it to an end.
     since: Instant,
@@ -174,12 +183,15 @@ struct Connection {
     sent: usize,
     /// The response in `output` is this connection's last.
     last: bool,
+    /// The status of the response in `output` and when its request was there, if it is one that counts.
+    counted: Option<(u16, Instant)>,
 }
 
 impl Connection {
-    fn new(stream: Stream, now: Instant, patience: &Patience) -> Self {
+    fn new(stream: Stream, door: Door, now: Instant, patience: &Patience) -> Self {
         Self {
             stream,
+            door,
             state: State::Receiving,
             since: now,
             deadline: now + patience.head,
@@ -188,6 +200,7 @@ impl Connection {
             output: Vec::new(),
             sent: 0,
             last: false,
+            counted: None,
         }
     }
 
@@ -210,7 +223,7 @@ impl Connection {
     }
 
     /// Goes as far as it can without waiting, by one answer at most; false when the connection is over.
-    fn advance(&mut self, service: &Service, patience: &Patience, now: Instant) -> io::Result<bool> {
+    fn advance(&mut self, service: &mut Service, patience: &Patience, now: Instant) -> io::Result<bool> {
         if !std::mem::take(&mut self.due) {
             return Ok(true);
         }
@@ -224,7 +237,7 @@ impl Connection {
             self.answer(service, patience, now);
         }
         if self.state == State::Responding {
-            self.send(patience, now)?;
+            self.send(service, patience, now)?;
         }
         Ok(true)
     }
@@ -247,13 +260,16 @@ impl Connection {
 
     /// Answers the request at the front of the input; false when there is no whole one yet.
     fn answer(&mut self, service: &Service, patience: &Patience, now: Instant) -> bool {
-        let (response, length, keep_alive, head_only) = match http::parse(&self.input) {
+        let (response, length, keep_alive, head_only, counts) = match http::parse(&self.input) {
             Parsed::Incomplete => return false,
-            Parsed::Refused(response) => (response, self.input.len(), false, false),
+            Parsed::Refused(response) => (response, self.input.len(), false, false, self.door == Door::Users),
             Parsed::Complete { request, length, keep_alive } => {
-                (service.respond(&request), length, keep_alive, request.method == "HEAD")
+                let counts = service.counts(self.door, &request);
+                (service.respond(self.door, &request), length, keep_alive, request.method == "HEAD", counts)
             }
         };
+        // From the turn's begin: what waited for others of the same turn has waited.
+        self.counted = counts.then_some((response.status, now));
         response.write(&mut self.output, SystemTime::now(), keep_alive, head_only);
         self.input.drain(..length);
         self.last = !keep_alive;
@@ -262,7 +278,7 @@ impl Connection {
     }
 
     /// Sends what the client takes, and goes on to the next state when it has taken all.
-    fn send(&mut self, patience: &Patience, now: Instant) -> io::Result<()> {
+    fn send(&mut self, service: &mut Service, patience: &Patience, now: Instant) -> io::Result<()> {
         while self.sent < self.output.len() {
             let Some(count) = unless_it_would_block(self.stream.write(&self.output[self.sent..]))? else {
                 return Ok(());
@@ -274,6 +290,9 @@ impl Connection {
         }
         self.output.clear();
         self.sent = 0;
+        if let Some((status, asked)) = self.counted.take() {
+            service.answered(status, asked.elapsed());
+        }
         if self.last {
             platform::finish(&self.stream)?;
             self.enter(State::Leaving, now, patience.farewell);

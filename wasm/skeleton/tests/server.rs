@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use skeleton::config::Config;
 use skeleton::routes::Service;
 use skeleton::server::{MAX_CONNECTIONS, Patience, Server};
 
@@ -13,12 +14,23 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// A server of its own for each test; its thread ends with the test process.
 fn start(patience: Patience) -> SocketAddr {
+    start_with_metrics(patience).0
+}
+
+/// The same, and where it tells its metrics.
+fn start_with_metrics(patience: Patience) -> (SocketAddr, SocketAddr) {
+    let (listener, address) = listen();
+    let (metrics, metrics_address) = listen();
+    let mut server = Server::new(listener, Service::new(&Config::of("demo")), patience).with_metrics(metrics);
+    thread::spawn(move || server.run());
+    (address, metrics_address)
+}
+
+fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut server = Server::new(listener, Service::new("demo"), patience);
-    thread::spawn(move || server.run());
-    address
+    (listener, address)
 }
 
 fn patient() -> Patience {
@@ -71,6 +83,30 @@ fn one_connection_carries_many_requests() {
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
         assert!(response.contains(&format!("\"nonce\":\"{nonce}\"")), "{response}");
     }
+}
+
+#[test]
+fn requests_are_counted_and_probes_are_not() {
+    let (address, metrics) = start_with_metrics(patient());
+    let mut stream = connect(address);
+    for target in ["/", "/healthz", "/work?n=25", "/readyz", "/nothing"] {
+        ask(&mut stream, target);
+    }
+    let text = ask(&mut connect(metrics), "/metrics");
+    assert!(text.contains("\r\nContent-Type: text/plain; version=0.0.4"), "{text}");
+    assert!(text.contains("edgefleet_requests_total{code=\"200\"} 2\n"), "{text}");
+    assert!(text.contains("edgefleet_requests_total{code=\"404\"} 1\n"), "{text}");
+    assert!(text.contains("edgefleet_request_duration_seconds_count 3\n"), "{text}");
+}
+
+#[test]
+fn refused_requests_count() {
+    let (address, metrics) = start_with_metrics(patient());
+    let mut stream = connect(address);
+    stream.write_all(b"no HTTP at all\r\n\r\n").unwrap();
+    assert!(receive(&mut stream).starts_with("HTTP/1.1 400 "));
+    let text = ask(&mut connect(metrics), "/metrics");
+    assert!(text.contains("code=\"400\"} 1\n"), "{text}");
 }
 
 #[test]
