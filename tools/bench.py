@@ -27,6 +27,7 @@ SIDES = ("wasm lean", "wasm distro", "native crun", "native runc")
 LEAN, NATIVE = "wasm lean", "native crun"
 COLOURS = {"wasm lean": "#0b6e4f", "wasm distro": "#e07a1f", "native crun": "#3b5ba5", "native runc": "#8d99ae"}
 WHOLE = "as in a pod"
+LATENCIES = ("p50", "p99", "p999")
 # Text stays text, and no date and no random names get in: the same figures give the same file.
 mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "edgefleet", "font.size": 9})
 
@@ -60,9 +61,10 @@ def outputs(root: Path = ROOT) -> dict[str, Render]:
     """Each file that is made of results, and what renders it."""
     return {
         DOC: lambda old: _document(root, old),
-        LAYERS_PLOT: lambda _: _layers_plot(result(root, "cold_start")),
+        LAYERS_PLOT: lambda _: _layers_plot(cold_starts(root)),
         AT_ONCE_PLOT: lambda _: _at_once_plot(result(root, "concurrent_starts")),
         DENSITY_PLOT: lambda _: _density_plot(result(root, "density")),
+        HTTP_PLOT: lambda _: _http_plot(result(root, "http_load")),
     }
 
 
@@ -72,20 +74,27 @@ def result(root: Path, name: str) -> Result:
     try:
         found: Result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise GenerateError(
-            f"{path}: {error}; run tests/bench/{name} and `python -m tools.bench` its result"
-        ) from error
+        raise GenerateError(f"{path}: {error}; run a bench and `python -m tools.bench` its result") from error
     return found
 
 
+def cold_starts(root: Path) -> dict[str, Result]:
+    """The result of each layer, which may come from a run of its own."""
+    return {
+        layer: result(root, f"cold_start_{layer}") for layer in (*dict.fromkeys(one[0] for one in LAYERS), "pieces")
+    }
+
+
 def _document(root: Path, old: str) -> str:
-    cold, at_once, density = (result(root, name) for name in ("cold_start", "concurrent_starts", "density"))
+    cold = cold_starts(root)
+    at_once, density, http = (result(root, name) for name in ("concurrent_starts", "density", "http_load"))
     parts = {
         "targets": _targets(cold, density),
-        "layers": f"{_taken(cold)}\n\n{_layers(cold)}",
-        "pieces": f"{_taken(cold)}\n\n{_pieces(cold)}",
-        "concurrent": f"{_taken(at_once)}\n\n{_at_once(at_once)}",
-        "density": f"{_taken(density)}\n\n{_density(density)}",
+        "layers": _layers(cold),
+        "pieces": f"{_pieces(cold['pieces'])}\n{_taken(cold['pieces'])}",
+        "concurrent": f"{_at_once(at_once)}\n{_taken(at_once)}",
+        "density": f"{_density(density)}\n{_taken(density)}",
+        "http": f"{_http(http)}\n{_taken(http)}",
     }
     for name, content in parts.items():
         old = between_marks(old, name, content, DOC)
@@ -107,28 +116,25 @@ def _ms(one: Result) -> str:
     return f"{one['median']:.1f} ({one['p95']:.1f})"
 
 
-def _layers(cold: Result) -> str:
+def _layers(cold: dict[str, Result]) -> str:
     rows = []
     for layer, what, words in LAYERS:
-        sides = cold["layers"][layer][what]
-        rows.append(
-            (words, *(_ms(sides[side]) for side in SIDES), f"{sides[LEAN]['ratio']:.2f}", str(sides[LEAN]["n"]))
-        )
+        sides = cold[layer]["measured"][what]
+        rows.append((words, *(_ms(sides[side]) for side in SIDES), f"{sides[LEAN]['ratio']:.2f}", sides[LEAN]["n"]))
     head = ("layer: median (p95) in ms", *SIDES, "lean / native crun", "n")
-    return markdown_table(head, rows)
+    runs = dict.fromkeys(_taken(cold[layer]) for layer, _, _ in LAYERS)
+    return markdown_table(head, rows) + "".join(f"\n{run}\n" for run in runs)
 
 
-def _pieces(cold: Result) -> str:
-    pieces = cold["layers"]["pieces"]
+def _pieces(one: Result) -> str:
+    pieces = one["measured"]
     whole = pieces[WHOLE]
     rows = []
     for variant, sides in pieces.items():
-        saved = [
-            f"{sides[side]['median'] - whole[side]['median']:+.1f}" if variant != WHOLE else ""
-            for side in (LEAN, NATIVE)
-        ]
+        differences = [f"{sides[side]['median'] - whole[side]['median']:+.1f}" for side in (LEAN, NATIVE)]
+        less = differences if variant != WHOLE else ["", ""]
         medians = [f"{sides[side]['median']:.1f}" for side in (LEAN, NATIVE)]
-        rows.append((variant, medians[0], saved[0], medians[1], saved[1], f"{sides[LEAN]['ratio']:.2f}"))
+        rows.append((variant, medians[0], less[0], medians[1], less[1], f"{sides[LEAN]['ratio']:.2f}"))
     head = (f"`crun run`, median of {whole[LEAN]['n']}, ms", LEAN, "difference", NATIVE, "difference", "ratio")
     return markdown_table(head, rows)
 
@@ -165,14 +171,12 @@ def _verdict(measured: float, limit: float) -> str:
     return "holds" if measured <= limit else "does not hold"
 
 
-def _targets(cold: Result, density: Result) -> str:
+def _targets(cold: dict[str, Result], density: Result) -> str:
     """Each target with what was measured; without trust in the machine, its milliseconds are not judged."""
-    run, cri = cold["layers"]["run"]["run"], cold["layers"]["cri"]["create_to_log"]
-    milliseconds = (
-        _verdict(run[LEAN]["median"], 10)
-        if cold["trusted"]
-        else (f"not judged: the native control took {run[NATIVE]['median']:.1f} ms, trusted are 7")
-    )
+    run, cri = cold["run"]["measured"]["run"], cold["cri"]["measured"]["create_to_log"]
+    milliseconds = _verdict(run[LEAN]["median"], 10)
+    if not cold["run"]["trusted"]:
+        milliseconds = f"not judged: the native control took {run[NATIVE]['median']:.1f} ms, trusted are 7"
     rows = [
         ("`crun run` to first output, lean", "10 ms", f"{run[LEAN]['median']:.1f} ms", milliseconds),
         *(
@@ -188,6 +192,19 @@ def _targets(cold: Result, density: Result) -> str:
     return markdown_table(("target", "limit", "measured", "verdict"), rows)
 
 
+def _http(one: Result) -> str:
+    rows = [
+        (side, f"{step['qps']:g}", f"{step['achieved_qps']:.0f}", *(f"{step[at]:.2f}" for at in LATENCIES), _knee(step))
+        for side, steps in one["sides"].items()
+        for step in steps
+    ]
+    return markdown_table(("side", "due a second", "answered a second", "P50 ms", "P99", "P999", "keeps up"), rows)
+
+
+def _knee(step: Result) -> str:
+    return "no" if step["past_knee"] else "yes"
+
+
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
@@ -195,12 +212,12 @@ def _svg(figure: Figure) -> str:
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
 
-def _layers_plot(cold: Result) -> str:
+def _layers_plot(cold: dict[str, Result]) -> str:
     figure = Figure(figsize=(7, 3.2))
     axes = figure.subplots()
     width = 0.2
     for place, side in enumerate(SIDES):
-        found = [cold["layers"][layer][what][side] for layer, what, _ in LAYERS]
+        found = [cold[layer]["measured"][what][side] for layer, what, _ in LAYERS]
         at = [index + (place - 1.5) * width for index in range(len(found))]
         medians = [one["median"] for one in found]
         above = [one["p95"] - one["median"] for one in found]
@@ -234,6 +251,14 @@ def _density_plot(one: Result) -> str:
     )
 
 
+def _http_plot(one: Result) -> str:
+    return _lines_plot(
+        {side: [(step["qps"], step["p99"]) for step in steps] for side, steps in one["sides"].items()},
+        ("requests due a second", "P99 in ms, from when due"),
+        log=True,
+    )
+
+
 def _lines_plot(lines: dict[str, Sequence[tuple[float, float]]], labels: tuple[str, str], *, log: bool = False) -> str:
     figure = Figure(figsize=(7, 3.2))
     axes = figure.subplots()
@@ -242,7 +267,7 @@ def _lines_plot(lines: dict[str, Sequence[tuple[float, float]]], labels: tuple[s
     if log:
         axes.set_xscale("log")
         axes.set_yscale("log")
-        ticks = [point[0] for point in next(iter(lines.values()))]
+        ticks = sorted({point[0] for points in lines.values() for point in points})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
     axes.set_xlabel(labels[0])
@@ -255,11 +280,19 @@ def _lines_plot(lines: dict[str, Sequence[tuple[float, float]]], labels: tuple[s
 def main(arguments: Sequence[str]) -> int:
     """Take results over."""
     for name in arguments:
-        taken: Result = json.loads(Path(name).read_text(encoding="utf-8"))
-        path = ROOT / FIGURES / f"{taken['bench']}.json"
-        path.write_text(json.dumps(taken, separators=(",", ":")) + "\n", encoding="utf-8")
-        print(f"written {path.relative_to(ROOT)}")
+        for stem, taken in parts_of(json.loads(Path(name).read_text(encoding="utf-8"))).items():
+            path = ROOT / FIGURES / f"{stem}.json"
+            path.write_text(json.dumps(taken, separators=(",", ":")) + "\n", encoding="utf-8")
+            print(f"written {path.relative_to(ROOT)}")
     return 0
+
+
+def parts_of(taken: Result) -> dict[str, Result]:
+    """A result by the names of its files: of cold starts one a layer, so that each may be measured anew by itself."""
+    if "layers" not in taken:
+        return {taken["bench"]: taken}
+    layers = taken.pop("layers")
+    return {f"{taken['bench']}_{layer}": {**taken, "measured": measured} for layer, measured in layers.items()}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.grpc import GrpcError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
 
-from tests.bench.onhost import cold, cycles, idle, many, pieces, sides
+from tests.bench.onhost import cold, cycles, idle, many, pieces, ramp, sides
 from tests.bench.onhost.sides import BenchError
 
 CTR = ["/usr/local/bin/ctr", "--namespace", "k8s.io", "images"]
@@ -52,6 +52,9 @@ MEASURES: Mapping[str, Callable[[dict[str, Any], Path], Any]] = {
     "pieces": lambda asked, logs: pieces.by_piece(import_images(), data("echo.wasm"), asked["count"], logs),
     "many": lambda asked, _: many.by_number(data("echo.wasm"), asked["numbers"], asked["count"]),
     "idle": lambda asked, logs: idle.by_number(import_images(), asked["numbers"], logs),
+    "ramp": lambda asked, logs: ramp.by_rate(
+        import_images(), Path(asked["program"]), asked["numbers"], asked["seconds"], logs
+    ),
     "cycles": lambda asked, logs: cycles.leaks(import_images(), asked["count"], logs),
 }
 
