@@ -185,7 +185,8 @@ document:
         layer:
           description: >-
             What the check is about: C(function); a cold start by the C(engine) in a process, by C(crun), through C(cri)
-            or of a whole C(pod); C(load) or C(site), the targets of the system that runs there.
+            or of a whole C(pod), on the C(controller) for reference; C(load) or C(site), the targets of the system that
+            runs there.
           type: str
           returned: always
         what:

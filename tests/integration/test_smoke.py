@@ -10,7 +10,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,13 @@ from tests.integration.hosts import lab_of, playbook, recap, shell, until
 
 pytestmark = pytest.mark.lab
 SCHEMA = json.loads((Path(core.__file__).parent / "schema.json").read_text(encoding="utf-8"))
-# All that a test may leave: working folders, containers' control groups.
-TRACES = "find /run /var/lib -maxdepth 1 -name 'edgefleet-smoke*'; find /sys/fs/cgroup -name '*edgefleet-smoke*'"
+# All that a test may leave: folders, control groups, pods in containerd and in Kubernetes, processes.
+TRACES = """\
+find /run /var/lib /tmp -maxdepth 1 -name 'edgefleet-smoke*'; find /sys/fs/cgroup -name '*edgefleet-smoke*'
+ctr -n k8s.io containers ls -q 'labels."edgefleet.wasm/smoke-owner"'
+k3s kubectl get pods -n kube-system -l edgefleet.wasm/smoke-owner -o name
+grep -l edgefleet-smoke /proc/[0-9]*/cmdline || true\
+"""
 # In front of a runtime: every container is a native one, whatever its annotations say.
 NO_HANDLER = """\
 for word; do [ ! -f "$word/config.json" ] || sed -i s/compat-smart/none/ "$word/config.json"; done
@@ -35,6 +40,33 @@ exec crun "$@"\
 """
 # Few samples: what is tested here is the verdict, not the host.
 QUICK = "wasm_smoke_samples=5"
+# In front of a runtime: nothing of what a module must not get is kept from it.
+HOLDS_NOTHING = """\
+for word; do
+  config="$word/config.json"
+  [ -f "$config" ] || continue
+  case "$word" in
+    */grow) sed -i 's/"limit": 67108864/"limit": 536870912/' "$config" ;;
+    */spin) sed -i 's/"quota": [0-9]*/"quota": 100000/' "$config" ;;
+    */files)
+      sed -i 's/"bind", "nosuid", "nodev", "ro"/"bind", "nosuid", "nodev", "rw"/' "$config"
+      canary=$(dirname "$word")/canary
+      if [ -f "$canary" ]; then mkdir -p "$word/rootfs/$(dirname "$canary")"; cp "$canary" "$word/rootfs/$canary"; fi ;;
+    */socket) sed -i 's/{"type": "uts"}/{"type": "uts"}, {"type": "network"}/' "$config" ;;
+    */concurrent-3) exit 1 ;;
+  esac
+done
+case "$*" in *" kill "*) exit 0 ;; esac
+exec crun "$@"\
+"""
+# In front of a runtime: every container gets a twentieth of a CPU, as on a host that is held back.
+THROTTLED = """\
+less='"cpu": {"period": 100000, "quota": 5000}'
+for word; do
+  [ ! -f "$word/config.json" ] || sed -i 's/"resources": {"m/"resources": {'"$less"', "m/' "$word/config.json"
+done
+exec crun "$@"\
+"""
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +249,122 @@ def test_a_handler_that_is_not_taken_is_seen_by_the_nonce_check(lab: Lab, host: 
     assert "xec format error" in lines["nonce"]["reason"]
 
 
+def test_what_does_not_hold_fails_each_by_its_own_reason(lab: Lab, host: Host, smoke: Smoke) -> None:
+    with runtime(lab, host, HOLDS_NOTHING) as variable:
+        run, document = smoke(variable)
+    lines = by_id(document)
+    reasons = {
+        "read_only": "it has written to given/note, given/new, which is read-only",
+        "escape": "it has read a file of the host by the path",
+        "socket": "a connection to the module on 127.0.0.1 failed",
+        "memory_limit": "the limit of 64 MiB does not hold: it got 192 MiB",
+        "deadline": "it runs on after SIGKILL was sent through the OCI runtime",
+        "concurrent": "1 of 4 did not run",
+    }
+    for name, reason in reasons.items():
+        assert lines[name]["status"] == "fail", lines[name]
+        assert reason in lines[name]["reason"]
+        assert lines[name]["next"]
+    # On a machine that has no CPU to give, no quota can be seen broken.
+    assert lines["cpu_quota"]["status"] in ("fail", "invalid"), lines["cpu_quota"]
+    assert {name for name, one in lines.items() if one["status"] == "fail"} <= {*reasons, "cpu_quota"}
+    assert run.returncode == 2
+
+
+def test_a_mount_that_cant_be_written_fails_and_says_nothing_of_read_only(lab: Lab, host: Host, smoke: Smoke) -> None:
+    script = 'for word; do [ ! -f "$word/config.json" ] || sed -i \'s/"rw"/"ro"/\' "$word/config.json"; done'
+    with runtime(lab, host, f'{script}\nexec crun "$@"') as variable:
+        _, document = smoke(variable)
+    lines = by_id(document)
+    assert lines["files"]["reason"].startswith("a writable mount can't be written: errno ")
+    assert lines["read_only"]["status"] == "not_applicable"
+
+
+def test_a_host_that_is_held_back_gets_no_verdict_of_time(lab: Lab, host: Host, smoke: Smoke) -> None:
+    with runtime(lab, host, THROTTLED) as variable:
+        _, document = smoke(variable)
+    line = by_id(document)["cold_start_crun"]
+    assert line["status"] == "invalid"
+    assert line["details"]["native_median"] > 20
+
+
+@contextmanager
+def changed(lab: Lab, host: Host, change: str, back: str) -> Iterator[None]:
+    """Something of the host that is not as it should be, for as long as it takes."""
+    try:
+        shell(lab.hosts, host, change)
+        yield
+    finally:
+        shell(lab.hosts, host, back)
+
+
+def behind(lab: Lab, host: Host, script: str) -> AbstractContextManager[None]:
+    """Another program behind containerd's runtime of Wasm pods."""
+    program, conf = "/usr/local/lib/edgefleet-test/crun", "/etc/containerd/conf.d/50-wasmedge.toml"
+    make = f"mkdir -p $(dirname {program}); cat > {program} <<'END'\n#!/bin/bash\n{script}\nEND\nchmod 755 {program}"
+    restart = "systemctl restart containerd"
+    change = f"{make}\nsed -i.saved 's|^BinaryName = .*|BinaryName = \"{program}\"|' {conf}; {restart}"
+    return changed(lab, host, change, f"mv -f {conf}.saved {conf}; {restart}; rm -rf $(dirname {program})")
+
+
+@pytest.mark.full
+def test_a_wrong_program_behind_the_runtime_is_seen(lab: Lab, host: Host, smoke: Smoke) -> None:
+    with behind(lab, host, NO_HANDLER.replace("exec crun", "exec /usr/bin/crun")):
+        run, document = smoke()
+    lines = by_id(document)
+    assert lines["nonce"]["status"] == "pass", "crun itself is well"
+    assert lines["sidecar"]["status"] == "fail"
+    assert "the Wasm handler is not taken" in lines["sidecar"]["cause"], lines["sidecar"]
+    assert run.returncode == 2
+
+
+@pytest.mark.full
+def test_a_missing_runtime_is_seen(lab: Lab, host: Host, smoke: Smoke) -> None:
+    conf = "/etc/containerd/conf.d/50-wasmedge.toml"
+    restart = "systemctl restart containerd"
+    with changed(lab, host, f"mv {conf} {conf}.saved; {restart}", f"mv {conf}.saved {conf}; {restart}"):
+        _, document = smoke()
+    line = by_id(document)["sidecar"]
+    assert 'no runtime for "wasmedge" is configured' in line["reason"]
+    assert "the drop-in of the role wasm_runtime is missing" in line["cause"]
+
+
+@pytest.mark.full
+def test_a_missing_shim_is_seen(lab: Lab, host: Host, smoke: Smoke) -> None:
+    shim = "/usr/local/bin/containerd-shim-runc-v2"
+    with changed(lab, host, f"mv {shim} {shim}.saved", f"mv {shim}.saved {shim}"):
+        _, document = smoke()
+    line = by_id(document)["sidecar"]
+    assert line["status"] == "fail"
+    assert line["cause"].startswith("containerd's shim is missing"), line
+
+
+@pytest.mark.full
+def test_a_process_that_outlives_its_pod_is_seen(lab: Lab, host: Host, smoke: Smoke) -> None:
+    """As a shim does that is not told to end: it keeps the id of its container in its command line."""
+    leak = (
+        'case " $* " in *" delete "*) '
+        '( exec -a "containerd-shim-leaks -id ${*: -1}" setsid sleep 20 <&- >&- 2>&- ) & ;; esac\n'
+        'exec /usr/bin/crun "$@"'
+    )
+    with behind(lab, host, leak):
+        _, document = smoke()
+    line = by_id(document)["cycles"]
+    assert line["status"] == "fail", line
+    assert "process " in line["reason"]
+
+
+@pytest.mark.full
+def test_a_standard_test_measures_whole_pods_within_its_time(lab: Lab, host: Host, smoke: Smoke) -> None:
+    run, document = smoke("wasm_smoke_level=standard")
+    assert run.returncode == 0, run.stdout
+    lines = by_id(document)
+    assert lines["cold_start_pod"]["n"] == 8
+    assert lines["cold_start_pod"]["measured"] > lines["cold_start_cri"]["measured"] > 0
+    assert lines["cold_start_crun"]["measured"] > lines["cold_start_engine"]["measured"] > 0
+    assert document["seconds"] < 60, "on a machine that is not busy"
+
+
 def test_a_slow_native_control_makes_the_cold_start_invalid(lab: Lab, host: Host, smoke: Smoke) -> None:
     with runtime(lab, host, 'case "$*" in *cold-native*) sleep 0.05 ;; esac\nexec crun "$@"') as variable:
         run, document = smoke(variable)
@@ -245,25 +393,38 @@ def test_check_mode_starts_nothing_and_writes_nothing(lab: Lab, host: Host, repo
     assert shell(lab.hosts, host, "ls /run/test-ran 2>/dev/null || true").strip() == ""
 
 
-def test_a_killed_run_is_cleaned_up_by_the_next(lab: Lab, host: Host, smoke: Smoke, reports: Path) -> None:
-    words = ["-e", f"edgefleet_report_dir={reports}", "-e", "wasm_smoke_samples=1000"]
+# What a test is at when it is killed: a file that is there from then on, and what makes it take its time.
+STAGES = {
+    "crun": ("cold-native", ["-e", "wasm_smoke_samples=1000"]),
+    "cri": ("cri", ["-e", "wasm_smoke_level=full", "-e", "wasm_smoke_samples=5"]),
+    "pods": ("pods", ["-e", "wasm_smoke_level=standard", "-e", "wasm_smoke_samples=5"]),
+}
+
+
+@pytest.mark.parametrize(
+    "stage", ["crun", pytest.param("cri", marks=pytest.mark.full), pytest.param("pods", marks=pytest.mark.full)]
+)
+def test_a_killed_run_is_cleaned_up_by_the_next(lab: Lab, host: Host, smoke: Smoke, reports: Path, stage: str) -> None:
+    file, slow = STAGES[stage]
+    words = ["-e", f"edgefleet_report_dir={reports}", *slow]
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     command = [program, "-i", str(lab.paths.inventory), "edgefleet.wasm.smoke", *words]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as play:
         try:
-            until("a test is under way", 60, lambda: _cold_start_folder(lab, host) != "")
-            owner = _cold_start_folder(lab, host).partition(".")[2].partition("-")[0]
+            until("a test is under way", 120, lambda: _folder_at(lab, host, file) != "")
+            time.sleep(1)
+            owner = _folder_at(lab, host, file).partition(".")[2].partition("-")[0]
             shell(lab.hosts, host, f"kill -9 {owner}")
         finally:
             assert play.wait(timeout=60) == 2
-    assert _cold_start_folder(lab, host) != "", "nothing was left: the test was not killed in the middle"
+    assert _folder_at(lab, host, file) != "", "nothing was left: the test was not killed in the middle"
     run, _ = smoke()
     assert run.returncode == 0, run.stdout
 
 
-def _cold_start_folder(lab: Lab, host: Host) -> str:
-    """The working folder of a test that has come to its cold starts."""
-    found = shell(lab.hosts, host, "ls -d /run/edgefleet-smoke.*/cold-native 2>/dev/null || true").strip()
+def _folder_at(lab: Lab, host: Host, file: str) -> str:
+    """The working folder of a test that has come so far."""
+    found = shell(lab.hosts, host, f"ls -d /run/edgefleet-smoke.*/{file} 2>/dev/null || true").strip()
     return found.removeprefix("/run/").partition("/")[0]
 
 

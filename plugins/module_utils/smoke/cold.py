@@ -34,7 +34,7 @@ NAME = "cold"
 LEAST = Level.QUICK
 CONTROLLER = Check(
     "cold_start_controller",
-    Layer.ENGINE,
+    Layer.CONTROLLER,
     "for reference: wasmtime on the controller, from a compiled module to its output",
     unit="ms",
 )

@@ -27,10 +27,8 @@ _CPU_PERIOD = 100_000
 @contextlib.contextmanager
 def workspace(run: RunCommand, runtime: str, bases: Sequence[Path] = BASES) -> Iterator[Path]:
     """A folder of this process. What a killed run left is removed first; what another live run has is not touched."""
-    for base in bases:
-        for folder in sorted(base.glob(f"{PREFIX}.*")):
-            if not lives(folder.name.partition(".")[2]):
-                _remove(run, runtime, folder)
+    for folder in leftovers(bases):
+        _remove(run, runtime, folder)
     folder = _executable(bases) / f"{PREFIX}.{owner()}-{secrets.token_hex(4)}"
     try:
         folder.mkdir(mode=0o700)
@@ -40,6 +38,12 @@ def workspace(run: RunCommand, runtime: str, bases: Sequence[Path] = BASES) -> I
         raise SmokeError(f"the working folder {folder} can't be used: {error}") from error
     finally:
         _remove(run, runtime, folder)
+
+
+def leftovers(bases: Sequence[Path] = BASES) -> list[Path]:
+    """The folders of runs that were killed."""
+    folders = (folder for base in bases for folder in sorted(base.glob(f"{PREFIX}.*")))
+    return [folder for folder in folders if not lives(folder.name.partition(".")[2])]
 
 
 def _executable(bases: Sequence[Path]) -> Path:
@@ -146,6 +150,7 @@ class Containers:
         self.folder = folder
         self._state = folder / "state"
         self._command = [runtime, "--root", str(self._state), f"--cgroup-manager={cgroup_manager}"]
+        self.manager = cgroup_manager
         self.limited = cgroup_manager != "disabled"
         self._timeout = timeout
         self.owner = owner()

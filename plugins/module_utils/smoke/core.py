@@ -28,11 +28,13 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers im
     BASES,
     Containers,
     Running,
+    leftovers,
     lives,
     workspace,
 )
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.cri import SOCKET, Cri
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.identity import Engine
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.kube_api import KubeApi
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.load import section as load
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import (
     Check,
@@ -120,7 +122,7 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
         found = {"": _not_applicable(every_check(), "check mode: no container was started")}
         engine, compiled = identity.asked_engine(run), None
     else:
-        _sweep(spec.containerd)
+        _sweep(run, spec)
         with workspace(run, spec.runtime, spec.bases) as folder:
             test = _Run(run, spec, Containers(run, spec.runtime, manager, folder, spec.timeout))
             found = dict(test.all(versions["crun"]))
@@ -152,11 +154,15 @@ def smoke(run: RunCommand, spec: SmokeSpec, now: Callable[[], datetime]) -> Docu
     )
 
 
-def _sweep(containerd: Path) -> None:
-    """Pods that a killed test left in containerd. A containerd that can't be asked has lines of its own."""
-    if containerd.exists():
-        with contextlib.suppress(SmokeError), Cri(containerd) as runtime:
+def _sweep(run: RunCommand, spec: SmokeSpec) -> None:
+    """Pods that killed tests left in containerd and in Kubernetes. Not being able to ask has lines of its own."""
+    if spec.containerd.exists():
+        with contextlib.suppress(SmokeError), Cri(spec.containerd) as runtime:
             sandboxes.sweep(runtime, lives)
+    for folder in leftovers(spec.bases):
+        if (folder / pods.FOLDER).exists():
+            with contextlib.suppress(SmokeError):
+                pods.sweep(KubeApi(run, folder).ask)
 
 
 class _Run:

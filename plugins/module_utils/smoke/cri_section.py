@@ -61,7 +61,7 @@ def section(bench: Bench, runtime: Cri, wall: Callable[[], float]) -> Findings:
     programs = {WASM: module, NATIVE: native_program(bench.arch, f"native {fresh}\n".encode())}
     folder = program_folder(bench.containers.folder / "cri", programs)
     try:
-        pods = Pods(runtime, folder, wall)
+        pods = Pods(runtime, folder, bench.containers.manager, wall)
         sidecar = _sidecar(pods, fresh)
     except SmokeError as error:
         cause, step = diagnosis.of_pod(str(error))

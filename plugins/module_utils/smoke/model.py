@@ -40,9 +40,13 @@ class Level(StrEnum):
 
 
 class Layer(StrEnum):
-    """What a line is about. From ``engine`` to ``pod`` a start goes through ever more of the host."""
+    """What a line is about. From ``engine`` to ``pod`` a start goes through ever more of the host.
+
+    ``controller`` is measured there, to compare with.
+    """
 
     FUNCTION = "function"
+    CONTROLLER = "controller"
     ENGINE = "engine"
     CRUN = "crun"
     CRI = "cri"

@@ -46,6 +46,8 @@ RATIO = Check(
     unit="times",
 )
 CHECKS = (COLD, RATIO)
+# In the working folder, and there as long as there may be pods.
+FOLDER = "pods"
 LOGS = Path("/var/log/pods")
 VOLUMES = Path("/var/lib/kubelet/pods")
 
@@ -68,7 +70,7 @@ def measure(bench: Bench) -> Findings:
         "probe.wasm": module_of(bench.compiled, "echo"),
         "native": native_program(bench.compiled.arch, f"{text}\n".encode()),
     }
-    folder = sandboxes.program_folder(bench.containers.folder / "pods", programs)
+    folder = sandboxes.program_folder(bench.containers.folder / FOLDER, programs)
     try:
         with Cri(bench.containerd) as runtime:
             image = sandboxes.smallest_image(runtime)
@@ -174,7 +176,8 @@ class Pods:
                         "name": "probe",
                         "image": self.image,
                         "imagePullPolicy": "Never",
-                        "command": [f"{sandboxes.PROBES}/{program}", argument],
+                        # The line's end as in ``sandboxes``.
+                        "command": [f"{sandboxes.PROBES}/{program}", argument, "\n"],
                         "resources": {"limits": {"cpu": "1", "memory": "256Mi"}, "requests": {"cpu": "10m"}},
                         "securityContext": {
                             "runAsUser": NOBODY,

@@ -74,7 +74,9 @@ class Pod:
 
     def start(self, program: str, *args: str) -> Started:
         """Create, start and wait for the first line, to which containerd has put the time when it came."""
-        what = Program(self._image, command=[f"{PROBES}/{program}", *args], mounts={PROBES: self._probes})
+        # With a line's end among the arguments a probe that repeats them ends its line while it runs, not by its end.
+        command = [f"{PROBES}/{program}", *args, "\n"]
+        what = Program(self._image, command=command, mounts={PROBES: self._probes})
         began = self._wall()
         container, log = self._runtime.create(self._sandbox, what)
         self._runtime.start(container)
@@ -90,8 +92,10 @@ class Pod:
 class Pods:
     """Pods that are replaced before the kubelet takes them away, or when it has."""
 
-    def __init__(self, runtime: Cri, probes: Path, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, runtime: Cri, probes: Path, cgroup_manager: str, wall: Callable[[], float] = time.time) -> None:
         self._runtime = runtime
+        # A runtime that asks systemd for its cgroups takes no other place for them than a slice.
+        self._parent = "system.slice" if cgroup_manager == "systemd" else ""
         self._probes = probes
         self._image = smallest_image(runtime)
         self._wall = wall
@@ -111,7 +115,7 @@ class Pods:
 
     @contextlib.contextmanager
     def _one(self) -> Iterator[Pod]:
-        sandbox = self._runtime.run_sandbox(HANDLER, self._logs, {OWNER: owner()})
+        sandbox = self._runtime.run_sandbox(HANDLER, self._logs, {OWNER: owner()}, self._parent)
         try:
             yield Pod(self._runtime, sandbox, self._probes, self._image, self._wall)
         finally:

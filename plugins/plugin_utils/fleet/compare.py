@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from ansible_collections.edgefleet.wasm.plugins.plugin_utils.fleet import reading
 from ansible_collections.edgefleet.wasm.plugins.plugin_utils.fleet.numbers import (
     Ratio,
     benjamini_hochberg,
@@ -160,10 +161,11 @@ def _pairs(name: str, before: HostResult, after: HostResult) -> tuple[list[_Pair
     """What can be compared on a host, what can't though it was measured before, and which checks are never tested."""
     later = {(side.check, side.name, side.unit): side for side in after.sides}
     controls = {side.check: side for side in before.sides if _usable(side) and side.control}
+    elsewhere = _not_of_the_host(before, after)
     pairs, lacking, few = [], [], set()
     for side in before.sides:
         other = later.get((side.check, side.name, side.unit))
-        if side.control or side.unit not in _TIMES:
+        if side.control or side.unit not in _TIMES or side.check in elsewhere:
             continue
         if not _usable(side):
             few.add(side.check)
@@ -177,6 +179,14 @@ def _pairs(name: str, before: HostResult, after: HostResult) -> tuple[list[_Pair
             did = _Control(*_test(control, moved)) if control and moved and _usable(moved) else None
             pairs.append(_Pair(name, side, other, *_test(side, other), did))
     return pairs, lacking, few
+
+
+def _not_of_the_host(before: HostResult, after: HostResult) -> set[str]:
+    """Checks that say nothing of a host's change: measured on the controller, or left out by a lower level."""
+    on_controller = {line.id for line in before.lines if line.layer == reading.CONTROLLER}
+    if before.document.get("level") == after.document.get("level"):
+        return on_controller
+    return on_controller | {line.id for line in after.lines if line.status == reading.NOT_APPLICABLE}
 
 
 def _test(before: Side, after: Side) -> tuple[float, Ratio]:

@@ -18,7 +18,7 @@ STATUSES = (FAIL, INVALID, PASS, NOT_APPLICABLE)
 # From the worst to the best.
 VERDICTS = (UNREACHABLE, NOT_TESTED, *STATUSES)
 
-FUNCTION = "function"
+FUNCTION, CONTROLLER = "function", "controller"
 # Sides of a timed check that are measured for comparison only.
 CONTROLS = ("native", "interpreted")
 
@@ -133,6 +133,8 @@ def versions(document: Mapping[str, Any]) -> dict[str, str]:
         # Where the engine that pods get is not the one the role was told to use, its reason says so.
         reason = text(engine.get("reason"))
         shown["engine"] = name.strip() + llvm.get(text(engine.get("llvm")), "") + (f"; {reason}" if reason else "")
+    if text(document.get("level")):
+        shown["level of the test"] = text(document.get("level"))
     for name, value in (
         ("os", text(identity.get("os"))),
         ("kernel", text(identity.get("kernel"))),

@@ -149,3 +149,25 @@ def test_the_result_is_plain() -> None:
     found = two_runs(1, hosts=12, wasm=1.5).as_dict()
     assert all(_without_cycles(value) for value in found.values())
     assert (found["verdict"], found["fleet"][0]["host"]) == ("slower", "")
+
+
+def on(host: HostResult, **changes: Any) -> FleetRun:
+    return FleetRun(START, START, "", (HostResult(host.host, {**host.document, **changes}),))
+
+
+def test_what_the_controller_took_says_nothing_of_a_host() -> None:
+    (before,) = one_run({"a": {"wasm_ms": starts(1, 8), "native_ms": starts(2, 5)}}).hosts
+    (after,) = one_run({"a": {"wasm_ms": starts(3, 16), "native_ms": starts(4, 5)}}).hosts
+    assert compare(on(before), on(after), 0.1).verdict == "slower"
+    on_controller = [{"id": COLD, "layer": "controller", "status": "pass"}]
+    assert compare(on(before, lines=on_controller), on(after), 0.1).hosts == []
+
+
+def test_what_a_lower_level_leaves_out_is_not_lost() -> None:
+    (before,) = one_run({"a": {"wasm_ms": starts(1, 8), "native_ms": starts(2, 5)}}).hosts
+    left_out = {"samples": {}, "lines": [{"id": COLD, "layer": "crun", "status": "not_applicable"}]}
+    lower = compare(on(before, level="standard"), on(before, level="quick", **left_out), 0.1)
+    assert lower.hosts == []
+    # At the same level something is wrong with the host.
+    same = compare(on(before, level="quick"), on(before, level="quick", **left_out), 0.1)
+    assert only(same).reason == "the later run has 0 usable samples, 8 are needed"

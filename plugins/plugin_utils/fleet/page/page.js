@@ -27,6 +27,11 @@
   }));
   const byName = new Map(hosts.map((host) => [host.host, host]));
   const measuredChecks = checks.map((check, index) => ({...check, index})).filter((check) => check.spread);
+  // What has a plot: figures that differ from host to host. That a limit held is one, but says so in its line.
+  const sampled = new Set(hosts.flatMap((host) => host.sides.map((side) => side.check)));
+  const plotted = measuredChecks.filter((check) => check.layer !== "function" || sampled.has(check.index));
+  // Layers whose ratio to native is judged by a line of its own, which has its own plot.
+  const judgedRatios = new Set(measuredChecks.filter((check) => check.unit === "times" && check.layer !== "function").map((check) => check.layer));
   const farOf = new Map(hosts.flatMap((host) => host.outlier.map(([check, far]) => [`${check} ${host.host}`, far])));
 
   /** One entry a host that has a figure of this check. */
@@ -217,7 +222,7 @@
 
   function distributions() {
     const place = document.getElementById("plots");
-    for (const check of measuredChecks) {
+    for (const check of plotted) {
       const entries = figures(check);
       const limits = [...new Set(entries.map((entry) => entry.limit).filter((limit) => limit !== null))];
       const ends = d3.extent(entries, (entry) => entry.value);
@@ -234,10 +239,10 @@
         drawn((width) => [
           overFleet(check, entries, width),
           ...(entries.length > 1 ? [perHost(check, entries, width)] : []),
-          ...ratios(check, entries, width),
+          ...(judgedRatios.has(check.layer) ? [] : ratios(check, entries, width)),
         ])));
     }
-    if (!measuredChecks.length) place.append(element("p", {className: "card", textContent: "Nothing was measured in this run."}));
+    if (!plotted.length) place.append(element("p", {className: "card", textContent: "Nothing was measured in this run."}));
   }
 
   // ---- outliers ----
@@ -275,7 +280,7 @@
     if (!place) return;
     place.append(element("article", {className: "card plot"}, element("h3", {}, "Verdicts", element("small", {textContent: "hosts by run"})),
       drawn((width) => [verdictTrend(width)])));
-    for (const check of measuredChecks) {
+    for (const check of plotted) {
       const points = past.filter((run) => run.checks[check.id]).map((run) => {
         const [median, q1, q3, n] = run.checks[check.id];
         return {time: new Date(run.started), median, q1, q3, n};
@@ -323,7 +328,7 @@
 
   // ---- the list of hosts ----
 
-  const columns = measuredChecks.filter((check) => check.spread.n > 0).slice(0, 4);
+  const columns = plotted.filter((check) => sampled.has(check.index) && !["function", "controller"].includes(check.layer)).slice(0, 5);
   const table = {find: "", verdicts: new Set(), sort: 1, descending: false};
 
   function hostList() {
@@ -360,7 +365,7 @@
           if (farOf.has(`${check.index} ${host.host}`)) cell.append(element("span", {className: "far", title: "outlier", textContent: " \u25c6"}));
           return cell;
         }));
-      const search = [host.host, words[host.verdict], host.reason, ...bad.flatMap((line) => [line.check.id, line.reason])].join(" ").toLowerCase();
+      const search = [host.host, words[host.verdict], host.reason, ...bad.flatMap((line) => [line.check.id, line.reason, line.cause])].join(" ").toLowerCase();
       return {host, row, search};
     });
     function fill() {
@@ -437,7 +442,7 @@
         drawn((width) => [shares(sides, line && line.check.unit === sides[0].unit ? line.limit : null, width)])));
     }
     const place = hosts.indexOf(host);
-    for (const check of measuredChecks) {
+    for (const check of plotted) {
       const line = host.lines.find((one) => one.index === check.index);
       const points = past.filter((run) => (run.measured[check.id] ?? [])[place] ?? null).map((run) => ({time: new Date(run.started), value: run.measured[check.id][place]}));
       if (!points.length || !line || line.measured === null) continue;
