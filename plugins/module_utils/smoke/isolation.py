@@ -251,7 +251,7 @@ def _deadline(containers: Containers, bundle: Bundle) -> Line:
         killed = time.monotonic()
         container.kill()
 
-    outcome = containers.start(bundle, timeout=5 + _KILL_AFTER_S, while_open=kill)
+    outcome = containers.start(bundle, timeout=10 + _KILL_AFTER_S, while_open=kill)
     took = (time.monotonic() - killed) * 1000
     wrong = None
     if not killed:

@@ -16,7 +16,7 @@ AOT_FACTOR = 10.0
 CPU_MOST = 0.18
 # Where the kernel does not say that a module was held back, it must have got this much without a quota.
 CPU_FREE = 0.36
-DEADLINE_MS = 2000.0
+DEADLINE_MS = 5000.0
 RATIO = 2.0
 # What a containerd that leaks nothing may have grown by: open files, and memory.
 LEAK_FILES, LEAK_MIB = 8, 48.0

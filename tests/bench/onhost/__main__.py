@@ -18,7 +18,7 @@ from typing import Any
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.grpc import GrpcError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
 
-from tests.bench.onhost import cold, cycles, idle, many, pieces, ramp, sides
+from tests.bench.onhost import agree, cold, cycles, idle, many, pieces, ramp, sides
 from tests.bench.onhost.sides import BenchError
 
 CTR = ["/usr/local/bin/ctr", "--namespace", "k8s.io", "images"]
@@ -66,6 +66,8 @@ def main() -> None:
     try:
         if wanted["what"] == "dropin":
             found: Any = sides.dropin(wanted["systemd"])
+        elif wanted["what"] == "agree":
+            found = agree.by_both(data("echo.wasm"), wanted["hyperfine"], wanted["count"])
         else:
             sides.check()
             with tempfile.TemporaryDirectory(prefix="edgefleet-bench.") as logs:
