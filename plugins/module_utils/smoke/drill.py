@@ -33,7 +33,7 @@ NEXT = "ansible-playbook edgefleet.wasm.drill -e '{edgefleet_drill_events: [cont
 
 def measure(bench: Bench) -> Findings:
     """The line, out of the document that the controller kept of the host's last drill."""
-    targets, drill = bench.options["targets"], bench.options["drill"]
+    targets, drill = bench.options.get("targets"), bench.options.get("drill")
     if targets is None or drill is None:
         missing = "no targets: set wasm_smoke_targets" if targets is None else "this host had no drill"
         return Findings([line(AVAILABILITY, Status.NOT_APPLICABLE, missing, next_step=NEXT)])
