@@ -136,10 +136,10 @@ def tier(name: str) -> list[Stage]:
         return [static()]
     if name == "unit":
         return [unit()]
-    stages = [static(), unit(), page(), *lab_stages(), *molecule("default")]
+    stages = [static(), unit(), page(), *lab_stages(), *molecule("default", "agents")]
     if name == "full":
         pytest_full = ("pytest", "-q", "-m", "full")
-        stages += molecule("agents", "airgap", "hardening")
+        stages += molecule("airgap", "hardening")
         stages += [Stage(f"full {path.stem[5:]}", ((*pytest_full, str(path)),)) for path in full_tests()]
         stages += molecule("default", "hardening", hosts="vm")
     return stages

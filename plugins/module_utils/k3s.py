@@ -22,6 +22,14 @@ _RESTARTS_GIVE_UP = 8
 _POLL_SECONDS = 2.0
 # One call may not use up the wait when the API server accepts connections but does not answer.
 _REQUEST_TIMEOUT = "10s"
+# How long the modules that change something are patient, and between two requests.
+PATIENCE_SECONDS = 120.0
+_RETRY_SECONDS = 3.0
+NO_ANSWER = re.compile(
+    r"context deadline exceeded|Client\.Timeout exceeded|i/o timeout|TLS handshake timeout|connection refused|"
+    r"connection reset|unexpected EOF|the server is currently unable to handle the request|"
+    r"Timeout: request did not complete"
+)
 # An agent asks as its kubelet does, through the way to its server that it keeps itself.
 KUBELET_KUBECONFIG = "/var/lib/rancher/k3s/agent/kubelet.kubeconfig"
 # For so long a cause that only somebody can remove must stand before the wait for an agent is given up.
@@ -42,19 +50,38 @@ class KubectlError(K3sError):
 
 
 class Kubectl:
-    """K3s's own kubectl, by default with K3s's own administrator's kubeconfig."""
+    """K3s's own kubectl, by default with K3s's own administrator's kubeconfig.
 
-    def __init__(self, run: RunCommand, kubeconfig: str = "") -> None:
+    ``patience``: how many seconds a request that got no answer is made again. A server that has just come up on a slow
+    or busy host answers its first requests later than kubectl waits; all that is asked here may be asked twice.
+    """
+
+    def __init__(
+        self,
+        run: RunCommand,
+        kubeconfig: str = "",
+        *,
+        patience: float = 0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._run = run
+        self._patience = patience
+        self._clock = clock
+        self._sleep = sleep
         self._command = [K3S, "kubectl", f"--request-timeout={_REQUEST_TIMEOUT}"]
         if kubeconfig:
             self._command.append(f"--kubeconfig={kubeconfig}")
 
     def text(self, *words: str, accept: tuple[int, ...] = (0,)) -> tuple[int, str]:
-        rc, out, err = self._run([*self._command, *words])
-        if rc not in accept:
-            raise KubectlError(list(words), rc, err)
-        return rc, out
+        began = self._clock()
+        while True:
+            rc, out, err = self._run([*self._command, *words])
+            if rc in accept:
+                return rc, out
+            if not NO_ANSWER.search(err) or self._clock() - began >= self._patience:
+                raise KubectlError(list(words), rc, err)
+            self._sleep(_RETRY_SECONDS)
 
     def objects(self, *words: str) -> list[dict[str, Any]]:
         """``kubectl get`` of any number of things; those that don't exist are left out."""

@@ -77,7 +77,7 @@ waited_seconds:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3S, K3sError, Kubectl
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3S, PATIENCE_SECONDS, K3sError, Kubectl
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_apply import Applier, Outcome, Rollouts
 from ansible_collections.edgefleet.wasm.plugins.module_utils.manifests import identity, unpack
 
@@ -95,7 +95,7 @@ def main() -> None:
     names = [identity(one) for one in objects]
     if module.check_mode and not Path(K3S).exists():
         module.exit_json(changed=True, objects=names, differing=names, waited_seconds=0.0)
-    kubectl = Kubectl(module.run_command)
+    kubectl = Kubectl(module.run_command, patience=PATIENCE_SECONDS)
     outcome = Outcome()
     try:
         outcome = Applier(kubectl, check=module.check_mode).apply(objects)

@@ -67,7 +67,7 @@ differing:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3S, K3sError, Kubectl
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3S, PATIENCE_SECONDS, K3sError, Kubectl
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_node import Cluster
 
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
@@ -89,7 +89,7 @@ def main() -> None:
         if absent or module.check_mode:
             module.exit_json(changed=not absent, differing=[])
         module.fail_json(msg="this host has no K3s server that has come up; run the role k3s for it first")
-    cluster = Cluster(Kubectl(module.run_command), check=module.check_mode)
+    cluster = Cluster(Kubectl(module.run_command, patience=PATIENCE_SECONDS), check=module.check_mode)
     try:
         if absent:
             cluster.forget(params["name"])

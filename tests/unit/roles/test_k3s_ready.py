@@ -121,6 +121,33 @@ def test_kubectl_errors_carry_the_last_line(run: FakeRun) -> None:
         Kubectl(run).text("get", "pods")
 
 
+SLOW = 'error validating data: Get "https://127.0.0.1:6443/openapi/v2?timeout=10s": context deadline exceeded'
+
+
+def test_a_request_without_an_answer_is_made_again(run: FakeRun, clock: Clock) -> None:
+    answers = iter([(1, "", SLOW), (1, "", SLOW), (0, "applied", "")])
+    run.then("kubectl", lambda: next(answers))
+    patient = Kubectl(run, patience=60, clock=clock, sleep=clock.sleep)
+    assert patient.text("apply", "-f", "x") == (0, "applied")
+    assert len(run.commands) == 3
+
+
+def test_patience_ends(run: FakeRun, clock: Clock) -> None:
+    run.on("kubectl", rc=1, err=SLOW)
+    with pytest.raises(KubectlError, match="context deadline exceeded"):
+        Kubectl(run, patience=60, clock=clock, sleep=clock.sleep).text("apply")
+    assert 60 <= clock.now < 70
+
+
+@pytest.mark.parametrize("patience", [0, 60])
+def test_a_no_is_no(run: FakeRun, clock: Clock, patience: float) -> None:
+    """What was answered is not asked again, nor is anything without patience."""
+    run.on("kubectl", rc=1, err="Error from server (Forbidden): no" if patience else SLOW)
+    with pytest.raises(KubectlError):
+        Kubectl(run, patience=patience, clock=clock, sleep=clock.sleep).text("apply")
+    assert (clock.now, len(run.commands)) == (0, 1)
+
+
 def test_one_object_comes_as_it_is(run: FakeRun) -> None:
     run.on("kubectl", json.dumps(named("Pod", "p")))
     assert Kubectl(run).objects("pod/p") == [named("Pod", "p")]
