@@ -25,6 +25,7 @@ PROBES = "/probes"
 
 _LOG_SECONDS = 10.0
 _TRIES = 4
+_AGAIN_SECONDS = 0.3
 
 
 def smallest_image(runtime: Cri) -> str:
@@ -49,7 +50,19 @@ def sweep(runtime: Cri, lives: Callable[[str], bool]) -> None:
     """Take away the pods of tests that are not running any more."""
     for sandbox, marked in runtime.marked(OWNER).items():
         if not lives(marked):
+            remove(runtime, sandbox)
+
+
+def remove(runtime: Cri, sandbox: str) -> None:
+    """More than once, if need be: the kubelet may be about to take the same pod away, and then neither may succeed."""
+    for attempt in range(_TRIES):
+        try:
             runtime.remove_sandbox(sandbox)
+            return
+        except SmokeError:
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(_AGAIN_SECONDS * 2**attempt)
 
 
 @dataclass(frozen=True)
@@ -121,4 +134,4 @@ class Pods:
         finally:
             # Not being able to clean up says less than what went wrong before; the next test tries again.
             with contextlib.suppress(SmokeError):
-                self._runtime.remove_sandbox(sandbox.id)
+                remove(self._runtime, sandbox.id)

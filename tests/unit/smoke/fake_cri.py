@@ -26,6 +26,8 @@ class FakeCri:
     wrong_handler: bool = False
     # So many pods are taken away by the kubelet as soon as they are there.
     taken: int = 0
+    # So often the kubelet is taking the same pod away when it is to be removed.
+    in_the_way: int = 0
     wasm_ms: float = 24.0
     native_ms: float = 20.0
     # By id: labels and the folder of the logs; the sandbox and what was asked for.
@@ -100,6 +102,9 @@ class FakeCri:
         return []
 
     def _RemovePodSandbox(self, request: Message) -> grpc.Fields:  # noqa: N802
+        if self.in_the_way > 0:
+            self.in_the_way -= 1
+            raise GrpcError("failed to remove container: container is already in removing state")
         self.sandboxes.pop(request.text(1), None)
         self.containers = {name: one for name, one in self.containers.items() if one[0] != request.text(1)}
         return []

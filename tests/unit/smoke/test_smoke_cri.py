@@ -46,6 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("the native control is executed")
     monkeypatch.setattr(sandboxes, "_LOG_SECONDS", 0.2)
     monkeypatch.setattr(cri_section, "_SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(sandboxes, "_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(traces, "containerd", lambda: None)
 
 
@@ -82,6 +83,11 @@ def test_everything_passes(tmp_path: Path) -> None:
 
 def test_pods_that_the_kubelet_takes_away_are_made_anew(tmp_path: Path) -> None:
     found = lines(bench(tmp_path), FakeCri(taken=3))
+    assert {one.reason for one in found.values()} == {""}
+
+
+def test_a_pod_that_the_kubelet_removes_at_the_same_time_does_not_stay(tmp_path: Path) -> None:
+    found = lines(bench(tmp_path), FakeCri(in_the_way=2))
     assert {one.reason for one in found.values()} == {""}
 
 
