@@ -16,7 +16,7 @@ import pulumi_kubernetes
 from edgefleet_pulumi import images
 from edgefleet_pulumi.cluster.api import Api, cluster_identity
 from edgefleet_pulumi.cluster.make_secrets import make
-from edgefleet_pulumi.components import decision_point, expose, monitoring, mosquitto, rabbitmq, redis, turn
+from edgefleet_pulumi.components import decision_point, expose, gatekeeper, monitoring, mosquitto, rabbitmq, redis, turn
 from edgefleet_pulumi.components.data_locality import DataLocality, DataLocalityArgs, namespace
 from edgefleet_pulumi.components.decision_point import HEALTH_PORT, DecisionPoint, DecisionPointArgs
 from edgefleet_pulumi.components.expose import Expose, ExposeArgs
@@ -135,7 +135,8 @@ class System:
         replicas = scale.site_replicas(self.industry, self.site.measured_qps_per_pod)
         beside = budget.Part("OPA and TLS beside it", replicas, _beside(len(self.industry.expose)))
         own = [budget.service_part(self.industry, replicas), beside, *budget.back_end_parts(self.industry)]
-        parts = [*own, *monitoring.parts()]
+        admission = budget.Part("gatekeeper", 1, budget.Room.of(gatekeeper.RESOURCES.requests))
+        parts = [*own, admission, *monitoring.parts()]
         budget.check(parts, reserved=budget.reserves())
         return replicas
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import runpy
 import secrets
 import ssl
 import subprocess
@@ -26,12 +27,14 @@ import pytest
 
 from edgefleet_pulumi.model import load_industries
 from edgefleet_pulumi.monitoring import dashboards
+from edgefleet_pulumi.site_platform import Platform
 from lab.builders import promtool
 from lab.hosts import Host
 from lab.progress import Progress
 from lab.session import Lab
 from tests.integration.hosts import no_way_out, until
-from tests.integration.pulumi_site import Site, Stack, site_of
+from tests.integration.pulumi_site import PROJECTS, Site, ready, site_of
+from tests.integration.put import put
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 SYSTEM = "examination-system"
@@ -133,19 +136,28 @@ def hub(lab: Lab, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def watched(site: Site, hub: Hub) -> Iterator[Site]:
     """A site with one system and its monitoring, which somebody uses all the time."""
-    platform = Stack.of(site, "platform", systems=[SYSTEM], hub=hub.settings())
-    system = Stack.of(site, SYSTEM)
     stop = threading.Event()
-    try:
-        platform.up()
+    main = PROJECTS / SYSTEM / "__main__.py"
+    with (
+        put(site, "platform", lambda: Platform().monitoring(), systems=[SYSTEM], hub=hub.settings()),
+        put(site, SYSTEM, lambda: runpy.run_path(str(main), run_name="__main__")),
+    ):
         site.kubectl("create", "secret", "generic", "hub", "-n", NAMESPACE, f"--from-literal=token={hub.token}")
-        system.up()
+        until(
+            "all pods ready", 240, lambda: all(ready(pod) for space in (NAMESPACE, SYSTEM) for pod in some(site, space))
+        )
         threading.Thread(target=use, args=(site, stop), daemon=True).start()
-        yield site
-    finally:
-        stop.set()
-        for stack in (system, platform):
-            stack.destroy()
+        try:
+            yield site
+        finally:
+            stop.set()
+
+
+def some(site: Site, namespace: str) -> list[dict[str, Any]]:
+    """Its pods, of which there are some."""
+    found = site.items("pods", namespace)
+    assert found, f"no pod in {namespace}"
+    return found
 
 
 def use(site: Site, stop: threading.Event) -> None:

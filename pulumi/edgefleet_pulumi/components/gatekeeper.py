@@ -77,7 +77,7 @@ class Gatekeeper(Component):
     makes namespaces and serves; the audit finds later what came in meanwhile. Its rules name the kinds that constraints
     look at, so that all other writes of the cluster never wait for it. It may read these kinds, and its own Secret.
 
-    The only pod of the project with a service account token: it reads what it judges.
+    Beside Prometheus the only pod of the project with a service account token: it reads what it judges.
     """
 
     def __init__(self, name: str, args: GatekeeperArgs, opts: pulumi.ResourceOptions | None = None) -> None:

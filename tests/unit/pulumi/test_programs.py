@@ -217,6 +217,46 @@ def test_too_many_pods_for_a_node() -> None:
         run("telemedicine-service", config=config)
 
 
+@pytest.mark.parametrize(
+    "part", ["gatekeeper", "prometheus, alertmanager", "node exporter", "grafana, if it is wanted"]
+)
+def test_what_the_platform_asks_for_is_in_a_sites_budget(part: str) -> None:
+    config = stack_file("telemedicine-service", "dev")
+    config["telemedicine-service:site"]["measured_qps_per_pod"] = 20
+    with pytest.raises(pulumi.RunError, match=rf"- {part} +1 +[0-9]+m +[0-9]+Mi"):
+        run("telemedicine-service", config=config)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"systems": ["exam"]},
+            "site.systems: no system exam: there are digital-government-service, examination-system",
+        ),
+        ({"systems": []}, "platform:site: systems: needs at least 1 entries: add one"),
+        (
+            {"environment": "staging", "hub": {"alerts": "http://hub.example.com/a"}},
+            "hub.alerts: http://hub.example.com/a is not encrypted, and a token goes with it: use https",
+        ),
+        ({"hub": {"alert": "https://hub.example.com/a"}}, "hub.alert: no such key: did you mean alerts?"),
+        ({"hub": {"alerts": "hub.example.com"}}, r"hub.alerts: must match .*, which 'hub.example.com' does not"),
+    ],
+)
+def test_a_wrong_stack_of_the_platform(change: dict[str, Any], sentence: str) -> None:
+    config = stack_file("platform", "dev")
+    config["platform:site"].update(change)
+    with pytest.raises(pulumi.RunError, match=re.escape(sentence) if ".*" not in sentence else sentence):
+        run("platform", config=config)
+
+
+def test_grafana_runs_at_the_hub_and_is_left_out_of_a_site() -> None:
+    config = stack_file("platform", "prod") | {"kubernetes:context": "hub"}
+    config["platform:site"]["images"]["gatekeeper"] = DIGEST
+    assert "grafana" in pods(run("platform", "prod", config))
+    assert "grafana" not in pods(dev("platform"))
+
+
 def test_another_address_of_the_cluster_is_not_another_cluster() -> None:
     (provider,) = [d for d in dev("examination-system") if d.token == "pulumi:providers:kubernetes"]
     assert provider.inputs["clusterIdentifier"] == "the-clusters-uid"
