@@ -53,7 +53,7 @@ spec:
       volumes: [{{name: answers, persistentVolumeClaim: {{claimName: answers}}}}]
       containers:
         - name: api
-          image: registry.example.com/edgefleet/skeleton:0.1.0-wasmedge-0.14.1
+          image: registry.example.com/edgefleet/skeleton:0.2.0-wasmedge-0.14.1
           imagePullPolicy: IfNotPresent
           env: [{{name: SYSTEM, value: exam}}, {{name: PORT, value: "8080"}}]
           readinessProbe: {{tcpSocket: {{port: 8080}}}}
