@@ -215,3 +215,37 @@ def test_k6_sees_what_oha_sees(lab: Lab, host: Host, mirror: Mirror, tmp_path: P
     print(json.dumps({"medians of oha and k6": medians, "rounds": found}))
     for name, (mine, theirs) in medians.items():
         assert abs(mine / theirs - 1) <= AGREE, f"{name}: oha {mine:.2f}, k6 {theirs:.2f}; all rounds: {found[name]}"
+
+
+def drill(lab: Lab, host: Host, folder: Path, *variables: str) -> subprocess.CompletedProcess[str]:
+    own = (f"edgefleet_report_dir={folder}", "edgefleet_drill_limit_ms=2000", "edgefleet_drill_seconds=120", *variables)
+    given = [word for one in own for word in ("-e", one)]
+    return playbook(lab.paths, "edgefleet.wasm.drill", "--limit", f"{host.name},localhost", *given)
+
+
+def containerd_since(lab: Lab, host: Host) -> str:
+    return shell(lab.hosts, host, "systemctl show containerd --property=ActiveEnterTimestampMonotonic").strip()
+
+
+def test_a_restart_of_containerd_is_drilled_and_shown_by_the_smoke_test(
+    lab: Lab, host: Host, smoke: Smoke, tmp_path: Path
+) -> None:
+    before = containerd_since(lab, host)
+    run = drill(lab, host, tmp_path)
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert containerd_since(lab, host) != before
+    seen = json.loads((tmp_path / "drills" / f"{host.name}.json").read_text())["events"]["containerd_restart"]
+    assert seen["requests"] > 100
+    line = by_id(smoke(level="quick"))["availability"]
+    assert (line["status"], line["limit"], line["n"]) == ("pass", 43.2, 1)
+    assert line["details"]["containerd_restart_seconds_out"] == seen["seconds_out"]
+
+
+def test_nothing_is_done_to_a_host_whose_workload_is_out_of_its_slo_already(
+    lab: Lab, host: Host, tmp_path: Path
+) -> None:
+    before = containerd_since(lab, host)
+    run = drill(lab, host, tmp_path, f"edgefleet_drill_url=http://{host.address}:30999/")
+    assert run.returncode == 2
+    assert "nothing was done" in " ".join(run.stdout.split())
+    assert containerd_since(lab, host) == before
