@@ -17,7 +17,13 @@ from edgefleet_pulumi import images
 from edgefleet_pulumi.cluster.api import Api, cluster_identity
 from edgefleet_pulumi.cluster.make_secrets import make
 from edgefleet_pulumi.components import decision_point, expose, gatekeeper, monitoring, mosquitto, rabbitmq, redis, turn
-from edgefleet_pulumi.components.data_locality import DataLocality, DataLocalityArgs, namespace
+from edgefleet_pulumi.components.data_locality import (
+    DataLocality,
+    DataLocalityArgs,
+    namespace,
+    no_way_out,
+    to_the_site,
+)
 from edgefleet_pulumi.components.decision_point import HEALTH_PORT, DecisionPoint, DecisionPointArgs
 from edgefleet_pulumi.components.expose import Expose, ExposeArgs
 from edgefleet_pulumi.components.mosquitto import Mosquitto, MosquittoArgs
@@ -116,10 +122,7 @@ class System:
             self.images = images.of_system(self.industry, self.site)
             provider = pulumi.ResourceOptions(provider=cluster_provider(self.site))
         self.name = self.industry.system
-        stays_local = self.industry.data.stays_local
-        spaces: list[pulumi.Resource] = [namespace(self.name, self.name, provider, stays_local=stays_local)]
-        if self.industry.back_ends.turn:
-            spaces.append(turn.exempt_namespace(self._turn_args(), provider))
+        spaces = self._namespaces(provider)
         self._entrances: list[int] = []
         self._metrics: list[int] = []
         args = SiteSecretsArgs(namespace=self.name, system=self.name, secrets=[*self.secrets(), *secrets])
@@ -128,6 +131,21 @@ class System:
         self.options = pulumi.ResourceOptions.merge(
             provider, pulumi.ResourceOptions(depends_on=[*spaces, made_at_the_site(listed, args, self.site)])
         )
+
+    def _namespaces(self, provider: pulumi.ResourceOptions) -> list[pulumi.Resource]:
+        """Where the system runs; data that stays local has no way out of there before there is any."""
+        stays_local = self.industry.data.stays_local
+        found: list[pulumi.Resource] = [namespace(self.name, self.name, provider, stays_local=stays_local)]
+        if self.industry.back_ends.turn:
+            found.append(turn.exempt_namespace(self._turn_args(), provider, stays_local=stays_local))
+        if stays_local:
+            inside = pulumi.ResourceOptions.merge(provider, pulumi.ResourceOptions(depends_on=[*found]))
+            found.append(no_way_out(self.name, self.name, inside))
+            if self.industry.back_ends.turn:
+                relay = turn.turn_namespace(self.name)
+                found.append(no_way_out(relay, self.name, inside))
+                found.append(to_the_site(relay, self.name, self.site.site_network, inside))
+        return found
 
     def _replicas(self) -> int:
         if self.site.topology == "hub":

@@ -34,28 +34,47 @@ class DataLocality(Component):
     """The namespace's NetworkPolicies, from the one line `data.stays_local`.
 
     Inside the namespace all may talk. From outside, the site's network reaches the entrances, monitoring the metrics.
-    Where data stays local, pods reach the namespace, the cluster's DNS and the site's network, and nothing else.
+    Where data stays local, `no_way_out` comes before the first pod; these policies then open the way to the namespace,
+    the cluster's DNS and the site's network, and to nothing else.
     """
 
     def __init__(self, name: str, args: DataLocalityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(name, opts)
-        self._policy(args, "default-deny", _default_deny(args))
+        self._policy(args, "default-deny", _deny("Ingress"))
         self._policy(args, "inside", _inside(args))
         if args.entrances:
             self._policy(args, "entrances", _from_site(args))
         if args.metrics_ports:
             self._policy(args, "metrics", _from_monitoring(args))
         if args.stays_local:
-            self._policy(args, "ways-out", _ways_out(args))
+            self._policy(args, "ways-out", _ways_out(args.site_network, _dns()))
         self.register_outputs({})
 
     def _policy(self, args: DataLocalityArgs, name: str, spec: networking.v1.NetworkPolicySpecArgs) -> None:
-        networking.v1.NetworkPolicy(
-            f"{args.namespace}-{name}",
-            metadata=pods.metadata(name, args.namespace, {pods.PART_OF: args.system}),
-            spec=spec,
-            opts=self.own(),
-        )
+        _network_policy(name, args.namespace, args.system, spec, self.own())
+
+
+def no_way_out(namespace: str, system: str, opts: pulumi.ResourceOptions) -> networking.v1.NetworkPolicy:
+    """Nothing leaves a namespace: there before its first pod, which admission would refuse without it."""
+    return _network_policy("no-way-out", namespace, system, _deny("Egress"), opts)
+
+
+def to_the_site(
+    namespace: str, system: str, site_network: str, opts: pulumi.ResourceOptions
+) -> networking.v1.NetworkPolicy:
+    """The way to the site's network, for a namespace that needs no other."""
+    return _network_policy("ways-out", namespace, system, _ways_out(site_network), opts)
+
+
+def _network_policy(
+    name: str, namespace: str, system: str, spec: networking.v1.NetworkPolicySpecArgs, opts: pulumi.ResourceOptions
+) -> networking.v1.NetworkPolicy:
+    return networking.v1.NetworkPolicy(
+        f"{namespace}-{name}",
+        metadata=pods.metadata(name, namespace, {pods.PART_OF: system}),
+        spec=spec,
+        opts=opts,
+    )
 
 
 _EVERY_POD = meta.v1.LabelSelectorArgs()
@@ -65,9 +84,8 @@ def _tcp(*ports: int) -> list[networking.v1.NetworkPolicyPortArgs]:
     return [networking.v1.NetworkPolicyPortArgs(protocol="TCP", port=port) for port in ports]
 
 
-def _default_deny(args: DataLocalityArgs) -> networking.v1.NetworkPolicySpecArgs:
-    kinds = ["Ingress", "Egress"] if args.stays_local else ["Ingress"]
-    return networking.v1.NetworkPolicySpecArgs(pod_selector=_EVERY_POD, policy_types=kinds)
+def _deny(direction: Literal["Ingress", "Egress"]) -> networking.v1.NetworkPolicySpecArgs:
+    return networking.v1.NetworkPolicySpecArgs(pod_selector=_EVERY_POD, policy_types=[direction])
 
 
 def _inside(args: DataLocalityArgs) -> networking.v1.NetworkPolicySpecArgs:
@@ -98,21 +116,21 @@ def _from_monitoring(args: DataLocalityArgs) -> networking.v1.NetworkPolicySpecA
     return networking.v1.NetworkPolicySpecArgs(pod_selector=_EVERY_POD, policy_types=["Ingress"], ingress=[rule])
 
 
-def _ways_out(args: DataLocalityArgs) -> networking.v1.NetworkPolicySpecArgs:
+def _dns() -> networking.v1.NetworkPolicyEgressRuleArgs:
     dns = networking.v1.NetworkPolicyPeerArgs(
         namespace_selector=_namespace("kube-system"),
         pod_selector=meta.v1.LabelSelectorArgs(match_labels={"k8s-app": "kube-dns"}),
     )
     ports = [networking.v1.NetworkPolicyPortArgs(protocol=protocol, port=53) for protocol in ("UDP", "TCP")]
-    site = networking.v1.NetworkPolicyPeerArgs(ip_block=networking.v1.IPBlockArgs(cidr=args.site_network))
-    return networking.v1.NetworkPolicySpecArgs(
-        pod_selector=_EVERY_POD,
-        policy_types=["Egress"],
-        egress=[
-            networking.v1.NetworkPolicyEgressRuleArgs(to=[dns], ports=ports),
-            networking.v1.NetworkPolicyEgressRuleArgs(to=[site]),
-        ],
-    )
+    return networking.v1.NetworkPolicyEgressRuleArgs(to=[dns], ports=ports)
+
+
+def _ways_out(
+    site_network: str, *others: networking.v1.NetworkPolicyEgressRuleArgs
+) -> networking.v1.NetworkPolicySpecArgs:
+    site = networking.v1.NetworkPolicyPeerArgs(ip_block=networking.v1.IPBlockArgs(cidr=site_network))
+    rules = [*others, networking.v1.NetworkPolicyEgressRuleArgs(to=[site])]
+    return networking.v1.NetworkPolicySpecArgs(pod_selector=_EVERY_POD, policy_types=["Egress"], egress=rules)
 
 
 def namespace_label(stays_local: bool) -> dict[str, str]:

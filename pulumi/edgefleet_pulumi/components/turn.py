@@ -115,9 +115,11 @@ class Turn(Component):
         self.register_outputs({})
 
 
-def exempt_namespace(args: TurnArgs, opts: pulumi.ResourceOptions) -> core.v1.Namespace:
-    """The namespace with its exemption, in writing."""
-    return namespace(args.namespace, args.system, opts, level="privileged", exemption=EXEMPTION)
+def exempt_namespace(args: TurnArgs, opts: pulumi.ResourceOptions, *, stays_local: bool = False) -> core.v1.Namespace:
+    """The namespace with its exemption, in writing: it is for host ports, and not for where data may go."""
+    return namespace(
+        args.namespace, args.system, opts, stays_local=stays_local, level="privileged", exemption=EXEMPTION
+    )
 
 
 def _host_port(name: str, port: int, protocol: str) -> core.v1.ContainerPortArgs:

@@ -305,8 +305,13 @@ def rules(found: list[Declared], name: str) -> dict[str, Any]:
 
 
 def test_data_that_stays_local_finds_no_way_out() -> None:
-    found = declared(lambda: DataLocality("c", locality_args()))
-    assert rules(found, "default-deny")["policyTypes"] == ["Ingress", "Egress"]
+    def program() -> None:
+        data_locality.no_way_out("n", "s", pulumi.ResourceOptions())
+        DataLocality("c", locality_args())
+
+    found = declared(program)
+    assert rules(found, "no-way-out") == {"podSelector": {}, "policyTypes": ["Egress"]}
+    assert rules(found, "default-deny")["policyTypes"] == ["Ingress"]
     out = rules(found, "ways-out")["egress"]
     assert [peer for rule in out for peer in rule["to"] if "ipBlock" in peer] == [
         {"ipBlock": {"cidr": "192.168.10.0/24"}}

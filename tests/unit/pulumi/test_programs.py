@@ -269,3 +269,18 @@ def test_a_bundle_asks_no_cluster_and_goes_into_its_folder(monkeypatch: pytest.M
     (provider,) = [d for d in found if d.token == "pulumi:providers:kubernetes"]
     assert provider.inputs["renderYamlToDirectory"].endswith("/bundle/dev-bundle")
     assert provider.inputs["kubeconfig"] == ""
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_no_namespace_of_local_data_is_without_its_denial(system: str) -> None:
+    """Each of the system's namespaces, the TURN server's too; the site's network is the one address that is opened."""
+    found = dev(system)
+    spaces = {d.inputs["metadata"]["name"]: d.inputs["metadata"]["labels"] for d in found if d.kind == "Namespace"}
+    policies = [d.inputs for d in found if d.kind == "NetworkPolicy"]
+    denied = {p["metadata"]["namespace"] for p in policies if p["metadata"]["name"] == "no-way-out"}
+    local = INDUSTRIES[system].data.stays_local
+    assert {labels["edgefleet.io/data"] for labels in spaces.values()} == {"local" if local else "anywhere"}
+    assert denied == (set(spaces) if local else set())
+    opened = {peer["ipBlock"]["cidr"] for p in policies for rule in p["spec"].get("egress", [])
+              for peer in rule["to"] if "ipBlock" in peer}  # fmt: skip
+    assert opened == ({"10.0.0.0/8"} if local else set())
