@@ -164,8 +164,9 @@ def is_ready(site: Site, system: str) -> None:
 def test_the_platform_goes_without_a_trace(platform: Stack, site: Site) -> None:
     platform.destroy()
     assert not set(PLATFORM) & site.namespaces()
-    left = site.kubectl("get", "crd,clusterrole,clusterrolebinding,validatingwebhookconfiguration", "-o", "name")
-    assert [line for line in left.split() if "gatekeeper" in line] == []
+    kinds = "crd,clusterrole,clusterrolebinding,validatingwebhookconfiguration"
+    # Kinds that Gatekeeper made of templates go after them.
+    until("nothing left of Gatekeeper", 60, lambda: "gatekeeper" not in site.kubectl("get", kinds, "-o", "name"))
     assert "edgefleet" not in site.kubectl("get", "validatingadmissionpolicy", "-o", "name")
 
     def disks() -> set[str]:
