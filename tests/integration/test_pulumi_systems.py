@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from edgefleet_pulumi.model import load_industries
 from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.session import Lab
+from tests.integration import back_ends
 from tests.integration.hosts import until
 from tests.integration.pulumi_site import Site, Stack, ready, site_of
 
@@ -145,6 +147,7 @@ def test_systems_come_up_and_go_without_a_trace(platform: Stack, site: Site, gro
             list(pool.map(Stack.up, stacks))
             for system in GROUPS[group]:
                 is_ready(site, system)
+                its_servers_answer(site, system)
             list(pool.map(lambda stack: stack.run("preview", "--expect-no-changes"), stacks))
         finally:
             list(pool.map(Stack.destroy, stacks))
@@ -159,6 +162,20 @@ def is_ready(site: Site, system: str) -> None:
     services = [pod for pod in pods if pod["metadata"]["labels"]["app.kubernetes.io/name"] == system]
     assert services
     assert {pod["spec"]["runtimeClassName"] for pod in services} == {"wasmedge"}
+
+
+def its_servers_answer(site: Site, system: str) -> None:
+    """What a system declares beside its service is the real thing."""
+    industry = load_industries()[system]
+    wanted = industry.back_ends
+    if wanted.redis:
+        back_ends.redis(site, system)
+    if wanted.rabbitmq:
+        back_ends.rabbitmq(site, system)
+    if wanted.mosquitto:
+        back_ends.mosquitto(site, system, industry.expose[0].node_port)
+    if wanted.turn:
+        assert back_ends.stun(site.host.address, wanted.turn.port)
 
 
 def test_the_platform_goes_without_a_trace(platform: Stack, site: Site) -> None:
