@@ -13,7 +13,7 @@ TIMEOUT = 10.0
 STUN_COOKIE = 0x2112A442
 BINDING_REQUEST, BINDING_SUCCESS = 0x0001, 0x0101
 MQTT_CONNECT, MQTT_CONNACK = 0x10, 0x20
-ACCEPTED, BAD_PASSWORD = 0x00, 0x86
+ACCEPTED, NOT_AUTHORIZED = 0x00, 0x87
 
 
 def stun(address: str, port: int) -> bool:
@@ -69,4 +69,4 @@ def mosquitto(site: Site, namespace: str, port: int) -> None:
     made = site.secrets(namespace)
     authority, password = made["mosquitto-tls", "ca.crt"], made["mosquitto", "device_password"]
     assert mqtt(site.host.address, port, authority, "device", password) == ACCEPTED
-    assert mqtt(site.host.address, port, authority, "device", "wrong") == BAD_PASSWORD
+    assert mqtt(site.host.address, port, authority, "device", "wrong") == NOT_AUTHORIZED
