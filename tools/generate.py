@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edgefleet_pulumi.model import ModelError
-from tools import hardening, industries, monitoring, policies
+from tools import bench, hardening, industries, monitoring, policies
 from tools.errors import GenerateError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +25,13 @@ Render = Callable[[str], str]
 
 def outputs(root: Path = ROOT) -> dict[str, Render]:
     """Every generated file, relative to the root, and what renders it."""
-    return {**hardening.outputs(root), **industries.outputs(root), **monitoring.outputs(root), **policies.outputs(root)}
+    return {
+        **bench.outputs(root),
+        **hardening.outputs(root),
+        **industries.outputs(root),
+        **monitoring.outputs(root),
+        **policies.outputs(root),
+    }
 
 
 def rendered(root: Path, files: Mapping[str, Render]) -> dict[Path, tuple[str, str]]:

@@ -140,6 +140,11 @@ def test_milliseconds_of_a_busy_machine_are_not_judged(results: Callable[..., An
     assert verdicts(results(9.0, 7.1, 13.0, 1.5))[0] == "not judged: the native control took 7.1 ms, trusted are 7"
 
 
+def test_a_late_generator_is_no_verdict_on_the_service() -> None:
+    assert [docs._knee({"lag_p99": 1.0, "past_knee": past}) for past in (False, True)] == ["yes", "no"]
+    assert docs._knee({"lag_p99": 400.0, "past_knee": True}).startswith("not judged: the generator itself was 400 ms")
+
+
 def test_a_result_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(GenerateError, match=r"cold_start\.json: .*No such file.*; run a bench and"):
         docs.result(tmp_path, "cold_start")
