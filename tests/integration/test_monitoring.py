@@ -144,7 +144,7 @@ def watched(site: Site, hub: Hub) -> Iterator[Site]:
     ):
         site.kubectl("create", "secret", "generic", "hub", "-n", NAMESPACE, f"--from-literal=token={hub.token}")
         until(
-            "all pods ready", 240, lambda: all(ready(pod) for space in (NAMESPACE, SYSTEM) for pod in some(site, space))
+            "all pods ready", 400, lambda: all(ready(pod) for space in (NAMESPACE, SYSTEM) for pod in some(site, space))
         )
         threading.Thread(target=use, args=(site, stop), daemon=True).start()
         try:
