@@ -165,12 +165,14 @@ def test_a_link_to_a_host_opens_it_on_a_phone(browser: Browser, pages: dict[int,
 
 
 def test_hosts_are_found_sorted_and_chosen(browser: Browser, pages: dict[int, Path]) -> None:
+    # Beside the busy hosts those whose ratio to native is too near to its limit to be judged.
+    invalid = fleet(500, seed=20, days=7, drift=1.12).counts["invalid"]
     with opened(browser.new_context(), pages[500]) as tab:
         rows = tab.locator("#host-table tbody tr")
         expect(rows.first.locator(".badge")).to_have_text("unreachable")
         tab.locator("#verdicts button", has_text="invalid").click()
-        expect(rows).to_have_count(11)
-        expect(tab.locator("#found")).to_have_text("11 of 500")
+        expect(rows).to_have_count(invalid)
+        expect(tab.locator("#found")).to_have_text(f"{invalid} of 500")
         tab.locator("#verdicts button", has_text="invalid").click()
         tab.locator("#find").fill("libllvm")
         expect(rows).to_have_count(21)
