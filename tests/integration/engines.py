@@ -58,6 +58,8 @@ def one_more_pod(lab: Lab, host: Host) -> Iterator[None]:
     finally:
         shell(lab.hosts, host, f"{scale}=1")
         until("one pod", 60, lambda: len(pods(lab, host)) == 1)
+        # The API forgets a pod before its process has ended.
+        until("one process", 60, lambda: len(engines_of_pods(lab, host)) == 1)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ CHECKS = (SIDECAR, CYCLES, COLD, RATIO)
 # The kubelet looks for pods that it does not know every two seconds.
 _SANDBOX_SECONDS = 1.0
 _WARM_UP = 1
-_SETTLE_SECONDS = 3.0
+_SETTLE_SECONDS = 15.0
 WASM, NATIVE = "probe.wasm", "native"
 
 
