@@ -28,8 +28,9 @@ LEAST = Level.QUICK
 COMPILED = Check("programs", Layer.FUNCTION, "the Wasm programs that run on this host are compiled for its engine")
 CHECKS = (COMPILED,)
 _STEP = "build the images anew with `wasmedge compile --generic-binary` of the hosts' version, and deploy them"
-# What crun calls the process of a Wasm program: this, then the program's path, padded with blanks.
-_TITLE = f"[libcrun:{model.ENGINE}] "
+# What crun calls the process of a Wasm program: this, then the program's path, with a blank or a zero byte between them
+# and behind.
+_TITLE = f"[libcrun:{model.ENGINE}]"
 
 
 def measure(bench: Bench) -> Findings:
@@ -51,7 +52,7 @@ def running(proc: Path = Path("/proc")) -> Iterator[tuple[int, Path]]:
     """The processes of Wasm programs by id, and where the host sees each program."""
     for folder in proc.glob("[0-9]*"):
         try:
-            title = (folder / "cmdline").read_bytes().partition(b"\0")[0].decode("utf-8", "replace")
+            title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:
             continue
         if title.startswith(_TITLE):

@@ -90,5 +90,5 @@ def test_an_engine_that_reads_another_format_makes_all_of_them_wrong(host: Host)
 
 
 def test_a_process_that_has_ended_is_left_out(host: Host) -> None:
-    host.process(b"[libcrun:wasmedge] /gone.wasm \0")
+    host.process(b"[libcrun:wasmedge]\0/gone.wasm\0\0\0")
     assert measured().status is Status.PASS
