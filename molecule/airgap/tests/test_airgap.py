@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from testinfra.host import Host
@@ -13,10 +14,11 @@ OUTSIDE = ["192.0.2.1", "198.51.100.1"]
 
 @pytest.mark.parametrize("address", OUTSIDE)
 def test_there_is_no_way_out(host: Host, address: str) -> None:
-    connect = f"import socket; socket.create_connection(('{address}', 443), timeout=5)"
+    connect = f"import socket; socket.create_connection(('{address}', 443), timeout=10)"
     run = host.run("python3 -c %s", connect)
     assert run.rc != 0
-    assert "unreachable" in run.stderr.lower()
+    # Refused by the host's own routes, or by the lab's network, which is the last hop there is: never a time-out.
+    assert re.search("unreachable|no route to host", run.stderr.lower()), run.stderr
 
 
 def test_nothing_was_fetched_from_a_package_source(host: Host) -> None:

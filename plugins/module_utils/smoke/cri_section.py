@@ -26,8 +26,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.sandboxes import Pod, Pods, program_folder
 
 NAME = "cri"
-# The kubelet takes pods away that it does not know, within a second, and a shim may stay behind: no quick look.
-LEAST = Level.STANDARD
+LEAST = Level.QUICK
 SIDECAR = Check("sidecar", Layer.FUNCTION, "a native container runs beside a Wasm container in one pod")
 CYCLES = Check("cycles", Layer.FUNCTION, "pods that come and go leave no process, mount, control group or file behind")
 COLD = Check("cold_start_cri", Layer.CRI, "cold start through CRI: create, start, first line of the log", unit="ms")
@@ -43,7 +42,7 @@ CHECKS = (SIDECAR, CYCLES, COLD, RATIO)
 # The kubelet looks for pods that it does not know every two seconds.
 _SANDBOX_SECONDS = 1.0
 _WARM_UP = 1
-_SETTLE_SECONDS = 15.0
+_SETTLE_SECONDS = 5.0
 WASM, NATIVE = "probe.wasm", "native"
 
 
@@ -64,6 +63,7 @@ def section(bench: Bench, runtime: Cri, wall: Callable[[], float]) -> Findings:
     try:
         pods = Pods(runtime, folder, bench.containers.manager, wall)
         sidecar = _sidecar(pods, fresh)
+        pods.end_shims()
     except SmokeError as error:
         cause, step = diagnosis.of_pod(str(error))
         sidecar = line(SIDECAR, Status.FAIL, str(error), n=1, cause=cause, next_step=step)
@@ -106,14 +106,15 @@ def _cycles(pods: Pods, number: int) -> Findings:
         ids.extend((pod.id, started.id))
 
     pods.tried(cycle)
+    pods.end_shims()
     before = traces.containerd()
     for _ in range(number):
         pods.tried(cycle)
+    details = {"shims_ended": float(pods.end_shims())}
     left = _settled(ids)
     after = traces.containerd()
-    details = {}
     if before and after:
-        details = {"containerd_files": float(after.files - before.files), "containerd_mib": after.mib - before.mib}
+        details |= {"containerd_files": float(after.files - before.files), "containerd_mib": after.mib - before.mib}
     return Findings([verdicts.cycles(CYCLES, number, left, details)])
 
 
@@ -150,6 +151,7 @@ def _cold(bench: Bench, pods: Pods) -> Findings:
     for _ in range(2 * bench.effort.cri_starts):
         if len(wasm_ms) < bench.effort.cri_starts:
             pods.tried(pairs)
+    pods.end_shims()
     cold = verdicts.cold_start(COLD, wasm_ms, native_ms, bench.engine.llvm)
     ratio = verdicts.ratio(RATIO, wasm_ms, native_ms, bench.engine.llvm)
     return Findings([cold, ratio], {COLD.id: {"wasm_ms": wasm_ms, "native_ms": native_ms}})

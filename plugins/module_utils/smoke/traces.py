@@ -35,7 +35,7 @@ def left(ids: Iterable[str], places: Places = Places()) -> list[str]:
     wanted = tuple(ids)
     if not wanted:
         return []
-    found = [f"process {pid} ({name})" for pid, name in _processes(wanted, places.proc)]
+    found = [f"process {pid} ({name})" for pid, name in processes(wanted, places.proc)]
     mounts = (places.proc / "self" / "mountinfo").read_text(encoding="utf-8", errors="replace")
     found += [f"mount {line.split()[4]}" for line in mounts.splitlines() if any(one in line for one in wanted)]
     for folder, names, _ in os.walk(places.cgroups):
@@ -44,7 +44,10 @@ def left(ids: Iterable[str], places: Places = Places()) -> list[str]:
     return found
 
 
-def _processes(wanted: tuple[str, ...], proc: Path) -> Iterator[tuple[int, str]]:
+def processes(wanted: tuple[str, ...], proc: Path = PROC) -> Iterator[tuple[int, str]]:
+    """Processes with one of these words in their command line, each as its id and name."""
+    if not wanted:
+        return
     for folder in proc.glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")

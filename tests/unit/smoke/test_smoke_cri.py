@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +155,22 @@ def test_what_a_killed_test_left_is_swept_and_nothing_else(tmp_path: Path) -> No
     sandboxes.sweep(connected(runtime), lambda marked: marked == owner())
     assert set(runtime.sandboxes) == {"mine", "pod"}
     assert owner().startswith(f"{os.getpid()}-")
+
+
+def test_shims_of_pods_that_are_gone_are_ended_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandboxes, "_SHIM_SECONDS", 0.2)
+    program = tmp_path / "containerd-shim-runc-v2"
+    program.write_bytes(Path("/bin/sh").read_bytes())
+    program.chmod(0o755)
+    wait = (program, "-c", "while read line; do :; done")
+    with contextlib.ExitStack() as stack:
+        started = {
+            one: stack.enter_context(subprocess.Popen([*wait, "-id", one], stdin=subprocess.PIPE))
+            for one in ("left-behind", "another")
+        }
+        for process in started.values():
+            stack.callback(process.kill)
+        assert sandboxes.end_shims(["left-behind", "never-there"]) == 1
+        assert started["left-behind"].wait(5) == -signal.SIGKILL
+        assert started["another"].poll() is None
+        assert sandboxes.end_shims(["left-behind"]) == 0
