@@ -165,12 +165,9 @@ def test_a_prepared_host_passes_every_function_check(smoke: Smoke, reports: Path
     assert run.returncode == 0, run.stdout
     assert recap(run.stdout)[host.name] == {"changed": 0, "unreachable": 0, "failed": 0}
     lines = by_id(document)
-    # Pods by hand come from level standard on.
-    later = {name for name, one in lines.items() if one["reason"].startswith("not at level quick")}
-    assert {name: one["reason"] for name, one in lines.items() if one["layer"] == "function" and name not in later} == {
-        check.id: "" for check in core.every_check() if check.layer is Layer.FUNCTION and check.id not in later
+    assert {name: one["reason"] for name, one in lines.items() if one["layer"] == "function"} == {
+        check.id: "" for check in core.every_check() if check.layer is Layer.FUNCTION
     }
-    assert later & {"sidecar", "cycles", "nonce", "aot", "programs"} == {"sidecar", "cycles"}
     assert lines["aot"]["measured"] >= 10
     cold = lines["cold_start_crun"]
     assert cold["n"] == 20
