@@ -75,7 +75,7 @@ DRIFT: dict[str, tuple[str, str]] = {
         f"{KUBECTL} label node --all node-type-",
         f"{KUBECTL} get nodes -l node-type=edge -o name | grep -q node/",
     ),
-    "default-deny": (
+    "default/edgefleet-same-namespace": (
         f"{KUBECTL} -n default delete networkpolicy --all",
         f"{KUBECTL} -n default get networkpolicy -o name | grep -q networkpolicy",
     ),

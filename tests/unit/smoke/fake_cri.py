@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ class FakeCri:
     wrong_handler: bool = False
     # So many pods are taken away by the kubelet as soon as they are there.
     taken: int = 0
+    # The kubelet takes a pod away when so many containers have been in it; 0: it does not.
+    lifetime: int = 0
     # So often the kubelet is taking the same pod away when it is to be removed.
     in_the_way: int = 0
     wasm_ms: float = 24.0
@@ -34,6 +37,8 @@ class FakeCri:
     sandboxes: dict[str, tuple[dict[str, str], Path]] = field(default_factory=dict)
     containers: dict[str, tuple[str, Message]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    # Containers that were made in each sandbox.
+    made: Counter[str] = field(default_factory=Counter)
     number: int = 0
 
     def call(self, method: str, request: grpc.Fields = ()) -> bytes:
@@ -71,6 +76,9 @@ class FakeCri:
     def _CreateContainer(self, request: Message) -> grpc.Fields:  # noqa: N802
         if request.text(1) not in self.sandboxes:
             raise GrpcError(f'failed to find sandbox id "{request.text(1)}": not found')
+        self.made[request.text(1)] += 1
+        if self.lifetime and self.made[request.text(1)] > self.lifetime:
+            raise GrpcError(f'sandbox container "{request.text(1)}" is not running')
         self.number += 1
         made = f"box{self.number:061}"
         self.containers[made] = (request.text(1), request.message(2))

@@ -94,6 +94,20 @@ def test_a_pod_that_the_kubelet_removes_at_the_same_time_does_not_stay(tmp_path:
     assert {one.reason for one in found.values()} == {""}
 
 
+def test_a_pod_that_goes_in_the_middle_of_measuring_counts_with_what_it_gave(tmp_path: Path) -> None:
+    runtime = FakeCri(lifetime=5)
+    found = lines(bench(tmp_path), runtime)
+    assert {one.reason for one in found.values()} == {""}
+    # The warm-up and one pair a pod, beside those of the sidecar and of the cycles.
+    assert runtime.calls.count("RunPodSandbox") == EFFORT[Level.QUICK].cri_starts + 1 + EFFORT[Level.QUICK].cycles + 1
+
+
+def test_a_pod_in_which_nothing_can_be_measured_ends_it(tmp_path: Path) -> None:
+    found = lines(bench(tmp_path), FakeCri(lifetime=2))
+    assert found["cold_start_cri"].status == "invalid"
+    assert found["cold_start_cri"].reason.endswith("is not running")
+
+
 def test_a_missing_runtime_is_named_with_what_to_do(tmp_path: Path) -> None:
     found = lines(bench(tmp_path), FakeCri(handlers=("",)))
     assert found["sidecar"].status == "fail"
