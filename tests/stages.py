@@ -118,7 +118,7 @@ def lab_stages() -> list[Stage]:
     lab = ("python", "-m", "lab")
     return [
         Stage("lab", ((*lab, "run", "--name", TEST_LAB),)),
-        Stage("integration", (("pytest", "-q", "-m", "lab and not full", "tests/integration"),)),
+        Stage("integration", (("pytest", "-q", "--durations=25", "-m", "lab and not full", "tests/integration"),)),
         Stage("lab down", ((*lab, "down", "--name", TEST_LAB),), always=True),
     ]
 

@@ -134,6 +134,14 @@ def _cold(bench: Bench, pods: Pods) -> Findings:
     wasm_ms: list[float] = []
     native_ms: list[float] = []
 
+    def pair(pod: Pod, counts: bool) -> None:
+        started = pod.start(WASM), pod.start(NATIVE)
+        if counts:
+            wasm_ms.append(started[0].ms)
+            native_ms.append(started[1].ms)
+        for one in started:
+            pod.remove(one.id)
+
     def pairs(pod: Pod) -> None:
         until = time.monotonic() + _SANDBOX_SECONDS
         # In a new sandbox the first of each is slower than those that follow.
@@ -141,17 +149,12 @@ def _cold(bench: Bench, pods: Pods) -> Findings:
             if index >= 0 and (len(wasm_ms) >= bench.effort.cri_starts or time.monotonic() > until):
                 return
             try:
-                pair = pod.start(WASM), pod.start(NATIVE)
+                pair(pod, index >= 0)
             except SmokeError:
-                # The kubelet took the pod; that is no fault if it took it after the first pair.
+                # The kubelet took the pod: no fault after the first pair.
                 if index > 0:
                     return
                 raise
-            if index >= 0:
-                wasm_ms.append(pair[0].ms)
-                native_ms.append(pair[1].ms)
-            for started in pair:
-                pod.remove(started.id)
 
     # A sandbox in which not one pair was done does not count against the number of them.
     for _ in range(2 * bench.effort.cri_starts):
