@@ -23,7 +23,6 @@ NAME = "drift"
 SITE = "edgefleet.wasm.site"
 CTR = "ctr --address /run/containerd/containerd.sock --namespace k8s.io images"
 COREDNS = "docker.io/rancher/mirrored-coredns-coredns:1.10.1"
-PAUSE = "docker.io/rancher/mirrored-pause:3.6"
 KUBECTL = "k3s kubectl"
 
 # What a changed task's answer has to name -> how it is drifted, how one sees that it is healed.
@@ -67,10 +66,6 @@ DRIFT: dict[str, tuple[str, str]] = {
     "k3s.service": ("systemctl disable -q k3s", "systemctl is-enabled k3s"),
     "containerd.service": ("systemctl disable -q containerd", "systemctl is-enabled containerd"),
     COREDNS: (f"{CTR} rm {COREDNS}", f"{CTR} ls -q | grep -qx {COREDNS}"),
-    PAUSE: (
-        f"{CTR} label {PAUSE} io.cri-containerd.pinned=",
-        f"{CTR} ls | grep {PAUSE} | grep -q io.cri-containerd.pinned=pinned",
-    ),
     "node-type": (
         f"{KUBECTL} label node --all node-type-",
         f"{KUBECTL} get nodes -l node-type=edge -o name | grep -q node/",

@@ -48,6 +48,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     if identity.arch() != "amd64":
         pytest.skip("the native control is executed")
     monkeypatch.setattr(sandboxes, "_LOG_SECONDS", 0.2)
+    monkeypatch.setattr(sandboxes, "_TRIED_SECONDS", 0.0)
     monkeypatch.setattr(cri_section, "_SETTLE_SECONDS", 0.3)
     monkeypatch.setattr(sandboxes, "_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(traces, "containerd", lambda: None)
