@@ -301,7 +301,7 @@ DRIFT = {
     "mount /tmp": "mount -o remount,exec /tmp",
     "unit edgefleet-takeback.service": "systemctl disable -q edgefleet-takeback.service",
     "/etc/issue.net": "echo drift > /etc/issue.net; chmod 0600 /etc/issue.net",
-    "/etc/systemd/journald.conf.d/zz-edgefleet.conf": "rm /etc/systemd/journald.conf.d/50-edgefleet.conf",
+    "/etc/systemd/journald.conf.d/zz-edgefleet.conf": "rm /etc/systemd/journald.conf.d/zz-edgefleet.conf",
 }
 
 
