@@ -94,7 +94,7 @@ class Declaration:
             return []
         return [
             "k3s_token is not the token that this server's datastore is encrypted with, and K3s would not start with "
-            "it; set it back (or leave it out), and change it with `k3s token rotate`."
+            "it; set it back (or leave it out), or play edgefleet.wasm.rotate with -e edgefleet_rotate_token=true."
         ]
 
 

@@ -63,7 +63,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "docker": ({"k3s_config": {"docker": True}}, r"docker can.{1,2}t be used: .* wasmedge"),
     "moot-key": ({"k3s_config": {"pause-image": "pause:3.9"}}, r"pause-image .* set containerd_sandbox_image"),
     "token-in-file": ({"k3s_config": {"token": "hunter2"}}, r"token can.{1,2}t be used: .* set k3s_token"),
-    "changed-token": ({"k3s_token": "hunter2"}, r"k3s_token is not the token .* `k3s token rotate`"),
+    "changed-token": ({"k3s_token": "hunter2"}, r"k3s_token is not the token .* edgefleet\.wasm\.rotate"),
     "changed-network": (
         {"k3s_config": {"cluster-cidr": "10.52.0.0/16"}},
         r"cluster-cidr was 10\.42\.0\.0/16 .* can.{1,2}t become 10\.52\.0\.0/16",

@@ -66,7 +66,7 @@ def test_no_playbook_shows_a_secret(lab: Lab, watched: Host, tmp_path: Path) -> 
         "deploy": (),
         "smoke": (),
         "backup": ("--extra-vars", json.dumps({**backup, "edgefleet_backup_key": str(pair.key)})),
-        "rotate": (),
+        "rotate": ("--extra-vars", "edgefleet_rotate_token=true"),
         "upgrade": (),
         # Takes the timer of backups away again.
         "site again": (),

@@ -208,6 +208,42 @@ func TestTokenFiles(t *testing.T) {
 	}
 }
 
+func TestTokenRotation(t *testing.T) {
+	o := good(t, "data-dir: "+t.TempDir()+"\ntoken: secret\n")
+	for _, folder := range []string{"server/tls", "server/cred"} {
+		if err := os.MkdirAll(o.Path(folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := pki.EnsureAuthority(o.TLS("server-ca"), "ca", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.RotateToken("new"); err == nil {
+		t.Error("there is no token yet")
+	}
+	if err := o.ensureToken(); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.RotateToken("new"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"token", "agent-token"} {
+		if got, err := os.ReadFile(o.Path("server", name)); err != nil || !strings.HasSuffix(string(got), "::server:new\n") {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+	if err := o.ensureToken(); err == nil {
+		t.Error("it starts with the old token")
+	}
+	if err := o.RotateToken(""); err != nil {
+		t.Fatal(err)
+	}
+	passwd, err := os.ReadFile(o.Path("server/cred/passwd"))
+	if err != nil || strings.Contains(string(passwd), "new") || len(strings.Split(strings.Split(string(passwd), "\n")[1], ",")[0]) != 32 {
+		t.Errorf("got %q, %v", passwd, err)
+	}
+}
+
 func TestTokenFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	o := good(t, "token: ignored\ntoken-file: "+file)

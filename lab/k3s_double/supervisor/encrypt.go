@@ -1,10 +1,7 @@
 package supervisor
 
 import (
-	"fmt"
 	"io"
-	"log"
-	"math/rand/v2"
 	"net/http"
 
 	"edgefleet.local/k3s_double/status"
@@ -19,7 +16,7 @@ func (s *Server) encryptionStatus(w http.ResponseWriter, r *http.Request, _ call
 	}
 	state, err := s.Encryption.Status(r.Context())
 	if err != nil {
-		withID(w, http.StatusInternalServerError, err)
+		withID(w, "secrets-encrypt", http.StatusInternalServerError, err)
 		return
 	}
 	writeJSON(w, state)
@@ -39,14 +36,6 @@ func (s *Server) encryptionChange(w http.ResponseWriter, r *http.Request, _ call
 		err = s.Encryption.Change(r.Context(), request)
 	}
 	if err != nil {
-		withID(w, http.StatusBadRequest, err)
+		withID(w, "secrets-encrypt", http.StatusBadRequest, err)
 	}
-}
-
-// withID tells the caller only a number; what it stands for is in the log.
-func withID(w http.ResponseWriter, code int, err error) {
-	id := rand.IntN(100000)
-	log.Printf("secrets-encrypt error ID %05d: %v", id, err)
-	w.WriteHeader(code)
-	fmt.Fprintf(w, "secrets-encrypt error ID %05d", id)
 }

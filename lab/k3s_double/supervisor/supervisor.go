@@ -53,6 +53,8 @@ type Server struct {
 	Config     Config
 	APIServers []string // host:port
 	Encryption Encryption
+	// RotateToken makes another password the cluster's: a random one if none is given.
+	RotateToken func(password string) error
 
 	core atomic.Pointer[Core]
 }
@@ -80,6 +82,7 @@ func (s *Server) Handler(next http.Handler) http.Handler {
 	}, nodes))
 	mux.HandleFunc(prefix+"encrypt/status", s.need(s.encryptionStatus, servers))
 	mux.HandleFunc(prefix+"encrypt/config", s.need(s.encryptionChange, servers))
+	mux.HandleFunc(prefix+"token", s.need(s.tokenChange, servers))
 	mux.Handle("/", next)
 	return mux
 }

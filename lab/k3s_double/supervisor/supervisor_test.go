@@ -156,6 +156,34 @@ func TestEncryptionRequests(t *testing.T) {
 	}
 }
 
+func TestTokenRequests(t *testing.T) {
+	s, _ := server(t)
+	asked := "nothing"
+	s.RotateToken = func(password string) error {
+		asked = password
+		if password == "bad" {
+			return errors.New("secret reason")
+		}
+		return nil
+	}
+	for _, test := range []struct {
+		method, user, password, body string
+		code                         int
+		asked                        string
+	}{
+		{http.MethodGet, "server", "s", "", 400, "nothing"},
+		{http.MethodPut, "node", "a", `{"newToken": "x"}`, 403, "nothing"},
+		{http.MethodPut, "server", "s", `{}`, 400, "nothing"},
+		{http.MethodPut, "server", "s", `{"newToken": "x"}`, 200, "x"},
+		{http.MethodPut, "server", "s", `{"newToken": ""}`, 200, ""},
+		{http.MethodPut, "server", "s", `{"newToken": "bad"}`, 500, "bad"},
+	} {
+		if got := ask(s, test.method, "/v1-k3s/token", test.user, test.password, test.body); got.StatusCode != test.code || asked != test.asked {
+			t.Errorf("%+v: got %d, asked for %q", test, got.StatusCode, asked)
+		}
+	}
+}
+
 func TestPortRange(t *testing.T) {
 	if got, err := NewPortRange("30000-32767"); err != nil || got != (PortRange{30000, 2768}) || got.String() != "30000-32767" {
 		t.Errorf("got %+v, %v", got, err)

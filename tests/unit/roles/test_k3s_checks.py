@@ -228,7 +228,7 @@ def test_another_token_is_refused() -> None:
     host = {"existing": True, "token_sha256": hashlib.sha256(b"first").hexdigest()}
     (sentence,) = told_on(host, token="second")
     assert "k3s_token is not the token" in sentence
-    assert "token rotate" in sentence
+    assert "edgefleet.wasm.rotate" in sentence
     assert "second" not in sentence
     assert told_on(host, token="first") == []
     assert told_on(host, token="K10" + "a" * 64 + "::server:first") == []

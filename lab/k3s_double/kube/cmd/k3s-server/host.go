@@ -54,6 +54,10 @@ func (d *daemon) chooseResolvConf() error {
 	}
 	d.options.ResolvConf = d.options.Path("agent/etc/resolv.conf")
 	log.Printf("Host resolv.conf includes loopback, multicast or link-local nameservers: using 8.8.8.8 in %s", d.options.ResolvConf)
+	// For root alone, as K3s makes it, whoever comes first.
+	if err := os.MkdirAll(d.options.Path("agent"), 0o700); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(d.options.ResolvConf), 0o755); err != nil {
 		return err
 	}

@@ -150,7 +150,7 @@ func (s *server) newSupervisor(now time.Time) (*supervisor.Server, error) {
 	callers.AddCert(authorities.Client.Cert)
 	return &supervisor.Server{
 		Passwd: o.Path("server/cred/passwd"), ClientCAs: callers, Client: authorities.Client, Serving: authorities.Server,
-		TLS: o.TLS, Config: settings,
+		TLS: o.TLS, Config: settings, RotateToken: o.RotateToken,
 		APIServers: []string{net.JoinHostPort(o.AdvertiseAddress, strconv.Itoa(o.AdvertisePort))},
 	}, nil
 }
