@@ -12,8 +12,8 @@ from testinfra.host import Host
 OUTSIDE = ["192.0.2.1", "198.51.100.1"]
 
 
-# A router says no a few times a second at most, to all that a host asks it (icmp_ratelimit of the kernel): a question that
-# got no answer is put again.
+# A router says no about once a second, to all that a host asks it (icmp_ratelimit of the kernel): a question without an
+# answer is put again.
 CONNECT = """
 import socket, sys
 for _ in range(12):
