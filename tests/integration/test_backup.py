@@ -15,7 +15,7 @@ import pytest
 from lab.hosts import Host
 from lab.session import Lab
 from tests.integration.conftest import brought_up
-from tests.integration.hosts import ask, playbook, recap, shell
+from tests.integration.hosts import ask, playbook, recap, shell, until
 from tests.unit.keeper.conftest import Pair, make_pair
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
@@ -166,7 +166,8 @@ def test_a_site_comes_back_on_another_host_under_another_name(
     nodes = shell(lab.hosts, second, "k3s kubectl get nodes -o name").split()
     assert nodes == ["node/edge2"]
     shell(lab.hosts, second, "k3s kubectl -n exam rollout status deployment/api --timeout=60s")
-    assert ask(lab.hosts, second)
+    until("the workload answers", 120, lambda: bool(ask(lab.hosts, second)))
+    print(f"serves again {time.monotonic() - began:.1f} s after the restore began")
 
     again = playbook(lab.paths, "edgefleet.wasm.site", "--limit", "edge2,localhost")
     assert again.returncode == 0, again.stdout + again.stderr
