@@ -83,7 +83,7 @@ def test_cold_start_against_distro_in_one_run(lab: Lab, host: Host) -> None:
     assert lean < 0.75 * distro
 
 
-@pytest.mark.parametrize("what", ["libwasmedge", "stand-in missing"])
+@pytest.mark.parametrize("what", ["libwasmedge", pytest.param("stand-in missing", marks=pytest.mark.full)])
 def test_running_pods_stay_and_new_ones_start_when_it_falls_back(
     lab: Lab, host: Host, tmp_path: Path, what: str
 ) -> None:
@@ -104,6 +104,7 @@ def test_running_pods_stay_and_new_ones_start_when_it_falls_back(
     assert ask(lab.hosts, host)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("place", "script", "why"),
     [
@@ -120,6 +121,7 @@ def test_every_file_counts(lab: Lab, host: Host, place: str, script: str, why: s
     until_live(lab, host, "lean")
 
 
+@pytest.mark.full
 def test_fallback_holds_from_boot_on(lab: Lab, host: Host) -> None:
     """What changed while the host was down, or while nothing watched, is seen before containerd starts."""
     shell(lab.hosts, host, "systemctl stop edgefleet-wasm-engine.path")
@@ -132,6 +134,7 @@ def test_fallback_holds_from_boot_on(lab: Lab, host: Host) -> None:
     until_live(lab, host, "lean")
 
 
+@pytest.mark.full
 def test_site_mends_a_damaged_engine(lab: Lab, host: Host) -> None:
     shell(lab.hosts, host, f"printf x >> {bundle(lab, host)}/libLLVM.so.19.1")
     until_live(lab, host, "distro")
@@ -177,6 +180,7 @@ def test_what_cannot_work_is_refused_before_anything_changes(
     assert state(lab, host)["live"] == "lean"
 
 
+@pytest.mark.full
 def test_host_whose_packages_the_mirror_does_not_know_runs_debians_engine(lab: Lab, host: Host) -> None:
     words = ("edgefleet.wasm.site", "--limit", f"{host.name},localhost", "--tags", "wasm_runtime")
     with altered(lab, host, DEBIAN, 'printf x >> "$1"'):

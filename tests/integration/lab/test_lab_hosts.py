@@ -179,6 +179,7 @@ class TestUp:
         assert not [name for name in found["volume"] if "edge2" in name]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "moment",
     [
@@ -224,6 +225,7 @@ def closed_lab() -> None:
     lab("up", "--count", "1", "--agents", "1", "--airgapped")
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("closed_lab")
 class TestAirgapped:
     def test_nothing_outside_has_a_route_from_there_and_the_other_host_has(self) -> None:
