@@ -42,6 +42,8 @@ _FIXED = ("cluster-cidr", "service-cidr", "cluster-dns", "cluster-domain", "secr
 # An agent's copies of another cluster's certificates; K3s fetches them anew.
 _FETCHED = ("*.crt", "*.key", "*.kubeconfig")
 _POLL_SECONDS = 2.0
+# What the API says of pods at first is as old as the backup: it must say so some times in a row.
+_POLLS_WELL = 3
 _HOSTNAME = "kubernetes.io/hostname"
 
 
@@ -186,6 +188,11 @@ class Restore:
             restored.done.append(f"moved PersistentVolume {moved['metadata']['name']} to {self.wanted.node}")
         kubectl.text("delete", "node", manifest.node, "--ignore-not-found", "--timeout=60s")
         restored.done.append(f"removed node {manifest.node}")
+        # Their node is gone: nobody ends them, and Kubernetes itself waits for a minute until it makes others.
+        kubectl.text(
+            *("delete", "pods", "--all-namespaces", f"--field-selector=spec.nodeName={manifest.node}"),
+            *("--grace-period=0", "--force", "--wait=false"),
+        )
 
     def _recreate(self, kubectl: Kubectl, volume: dict[str, Any]) -> None:
         """Its claim is Lost for a moment, and bound again when the volume of that name is back."""
@@ -198,9 +205,11 @@ class Restore:
             kubectl.text("create", f"--filename={file.name}")
 
     def _await_workloads(self, manifest: Manifest) -> None:
-        kubectl, began = Kubectl(self.run), self.clock()
-        while missing := site.lacking(manifest.workloads, site.workloads(kubectl)):
-            if self.clock() - began > self.wanted.workloads_timeout:
+        kubectl, began, well = Kubectl(self.run), self.clock(), 0
+        while well < _POLLS_WELL:
+            missing = site.lacking(manifest.workloads, site.workloads(kubectl))
+            well = 0 if missing else well + 1
+            if missing and self.clock() - began > self.wanted.workloads_timeout:
                 raise RestoreError(
                     f"the cluster is restored, but after {self.wanted.workloads_timeout} s {missing}; "
                     "see `k3s kubectl get pods -A` (an image that this host does not have? play edgefleet.wasm.deploy)"

@@ -143,13 +143,15 @@ def test_another_token_is_refused_and_not_told(server: Path, run: FakeRun) -> No
 
 def test_workloads_are_waited_for(run: FakeRun, clock: Clock) -> None:
     manifest = Manifest("hall", "x", "v1.30.4+k3s1", workloads={"Deployment exam/api": 2})
-    states = iter([0, 1, 2])
+    # The first is the backup's.
+    states = iter([2, 0, 1, 2])
     run.then(
         "get deployments.apps",
         lambda: (0, listed({**DEPLOYMENT, "status": {"readyReplicas": next(states, 2)}}), ""),
     )
     wanted = Wanted(Path("x"), "hall", workloads_timeout=10)
     Restore(run, wanted, clock=clock, sleep=clock.sleep)._await_workloads(manifest)
+    assert next(states, None) is None
     run.on("get deployments.apps", listed())
     with pytest.raises(RestoreError, match=r"after 10 s Deployment exam/api has 0 ready pods, it had 2"):
         Restore(run, wanted, clock=clock, sleep=clock.sleep)._await_workloads(manifest)
@@ -170,6 +172,7 @@ def test_the_old_node_goes_and_its_volumes_move(run: FakeRun) -> None:
     assert [one["metadata"]["name"] for one in created] == ["pvc-1"]
     assert restored.done == ["moved PersistentVolume pvc-1 to hall-new", "removed node hall"]
     assert run.ran("delete node hall ")
+    assert run.ran("delete pods --all-namespaces --field-selector=spec.nodeName=hall ")
 
 
 def test_lacking_names_the_first() -> None:
