@@ -35,9 +35,12 @@ PACKAGES = (
     "libc6-dev",
     "libstd-rust-dev-wasm32",
     "lld",
+    "qemu-user",
     "rustc",
     "wasmedge",
 )
+# The processor that hosts have at least: x86-64-v2 (SSE4.2, no AVX), ARMv8.0. An emulator by name, and its name of it.
+BASELINE = {"x86_64": ("qemu-x86_64", "Nehalem"), "aarch64": ("qemu-aarch64", "cortex-a53")}
 # Of no use here, and a third of all that would be unpacked.
 LEFT_OUT = (
     "/usr/lib/rustlib/wasm32-unknown-unknown/*",
@@ -248,6 +251,12 @@ class Toolchain:
         self.kept.mkdir(parents=True, exist_ok=True)
         done = self.run(self.command(inside, results=results), check=False, timeout=60)
         return done.returncode, done.stdout + done.stderr
+
+    @staticmethod
+    def on_baseline(command: Sequence[str]) -> list[str]:
+        """The command, its program by path, on an emulated processor that has no more than every host has."""
+        emulator, processor = BASELINE[os.uname().machine]
+        return [emulator, "-cpu", processor, *command]
 
     def version(self, program: str) -> str:
         """What `program --version` says its version is."""

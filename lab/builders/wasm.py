@@ -20,6 +20,7 @@ from lab.errors import LabError
 from lab.paths import CHECKOUT
 
 ENGINE = "wasmedge"
+PROGRAM = "/usr/bin/wasmedge"
 # The format of ahead-of-time code follows the engine's version: this must be the version on the hosts.
 ENGINE_VERSION = "0.14.1"
 SKELETON = CHECKOUT / "wasm" / "skeleton"
@@ -88,8 +89,11 @@ def compile_ahead(toolchain: Toolchain, folder: Path, name: str) -> Path:
     plain, compiled = folder / f"{name}.wasm", folder / f"{name}.aot.wasm"
     toolchain.execute(
         f"compile {plain.name} ahead of time",
-        # For any processor of the architecture: by default the code needs one as new as the compiling machine's.
-        [ENGINE, "compile", "--generic-binary", f"{RESULTS}/{plain.name}", f"{RESULTS}/{compiled.name}"],
+        # For any processor of the architecture. The option alone is not enough: WasmEdge 0.14.1 uses what the compiling
+        # machine's processor has all the same (AVX-512, say), and code ends by an illegal instruction elsewhere.
+        toolchain.on_baseline(
+            [PROGRAM, "compile", "--generic-binary", f"{RESULTS}/{plain.name}", f"{RESULTS}/{compiled.name}"]
+        ),
         results=folder,
     )
     made = sections(compiled.read_bytes())
@@ -135,7 +139,7 @@ class SkeletonImage:
         _cargo(self.toolchain, "build the skeleton service for Wasm", self.crate, workdir, WASM_TARGET)
         (workdir / "skeleton").rename(workdir / "skeleton.wasm")
         compiled = compile_ahead(self.toolchain, workdir, "skeleton")
-        _check_starts(self.toolchain, workdir, [ENGINE, f"{RESULTS}/{compiled.name}"])
+        _check_starts(self.toolchain, workdir, self.toolchain.on_baseline([PROGRAM, f"{RESULTS}/{compiled.name}"]))
         annotations = {"module.wasm.image/variant": "compat-smart"}
         image = _image(self.image, self.arch, "/skeleton.wasm", compiled.read_bytes(), annotations)
         oci.write(workdir / self.file, image)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ WORKLOADS = {"Deployment": "deployments.apps", "StatefulSet": "statefulsets.apps
 # Conflicts are forced: what somebody changed by hand in a field that the bundle declares is put back.
 _SERVER_SIDE = ("--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}")
 _POLL_SECONDS = 2.0
+_ILLEGAL_INSTRUCTION = 128 + signal.SIGILL
 _DIFF_HEADER = re.compile(r"^diff .*/LIVE-\d+/(\S+) ")
 
 
@@ -146,6 +148,11 @@ def pod_problems(pod: Object) -> list[str]:
             found.append(f"pod {name}, {container['name']}: {waiting.get('reason')}: {waiting.get('message', '')}")
         elif not container.get("ready"):
             found.append(f"pod {name}, {container['name']}: runs, but is not ready")
+        if container.get("lastState", {}).get("terminated", {}).get("exitCode") == _ILLEGAL_INSTRUCTION:
+            found.append(
+                f"pod {name}, {container['name']}: ended by an illegal instruction: its code was compiled for a newer "
+                "processor than this host's (README of the role site_bundle)"
+            )
     return [text.rstrip(": ")[:400] for text in found]
 
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 _KEEP = 1 << 16
+# As a runtime passes it on, and as a child's own end.
+_ILLEGAL_INSTRUCTION = (128 + signal.SIGILL, -signal.SIGILL)
+ILLEGAL_INSTRUCTION = "ended by an illegal instruction: its code was compiled for a newer processor than this host's"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Ended:
         """Its last words, for a verdict's reason."""
         if self.timed_out:
             return "no end within the time limit"
+        if self.rc in _ILLEGAL_INSTRUCTION:
+            return ILLEGAL_INSTRUCTION
         lines = [text.strip() for text in self.err.splitlines() if text.strip()]
         return lines[-1][:300] if lines else f"exit code {self.rc}, nothing on stderr"
 

@@ -194,6 +194,14 @@ def test_the_end_of_the_wait_names_the_pod_and_its_reason(run: FakeRun, clock: C
         Rollouts(Kubectl(run), clock, clock.sleep).wait([DEPLOYMENT], 10)
 
 
+def test_a_pod_compiled_for_another_processor_says_so() -> None:
+    ended = {"name": "c", "ready": True, "lastState": {"terminated": {"exitCode": 132}}}
+    (said,) = pod_problems({"metadata": {"name": "p"}, "status": {"containerStatuses": [ended]}})
+    assert said.startswith("pod p, c: ended by an illegal instruction")
+    ended["lastState"] = {"terminated": {"exitCode": 137}}
+    assert pod_problems({"metadata": {"name": "p"}, "status": {"containerStatuses": [ended]}}) == []
+
+
 def test_a_pod_that_fits_nowhere_says_why() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node has it"}
     assert pod_problems({"metadata": {"name": "p"}, "status": {"conditions": [condition]}}) == [

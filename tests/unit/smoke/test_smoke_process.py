@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+import pytest
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import run_command
 
 
@@ -66,3 +67,9 @@ def test_complaint_is_the_last_line_of_the_errors() -> None:
     ended = run_command(["sh", "-c", "echo first >&2; echo last >&2; echo >&2; exit 1"], timeout=10)
     assert ended.complaint == "last"
     assert run_command(["false"], timeout=10).complaint == "exit code 1, nothing on stderr"
+
+
+@pytest.mark.parametrize("script", ["exit 132", "kill -ILL $$"], ids=["a runtime passes it on", "itself"])
+def test_an_illegal_instruction_is_named(script: str) -> None:
+    ended = run_command(["sh", "-c", f"echo stopped >&2; {script}"], timeout=10)
+    assert "compiled for a newer processor" in ended.complaint
