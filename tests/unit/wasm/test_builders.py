@@ -17,6 +17,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import probes
 
 from lab import workload
 from lab.builders import wasm
+from lab.builders.toolchain import Toolchain
 from lab.errors import LabError
 
 PLAIN = b"\0asm\x01\0\0\0" + b"\x01\x03abc"
@@ -27,6 +28,7 @@ class FakeToolchain:
     """Answers as the real one does; `compile` and `said` are what the tests change."""
 
     key = "toolchain-key"
+    on_baseline = staticmethod(Toolchain.on_baseline)
 
     def __init__(self) -> None:
         self.versions = {"wasmedge": wasm.ENGINE_VERSION, "rustc": "1.85.1"}
@@ -38,7 +40,8 @@ class FakeToolchain:
         return self.versions[program]
 
     def execute(self, _title: str, inside: Sequence[str], *, results: Path, **_: Any) -> None:
-        if inside[0] == "wasmedge":
+        if wasm.PROGRAM in inside:
+            assert inside[0].startswith("qemu-"), "the compiler sees this machine's processor"
             source, target = (results / Path(name).name for name in inside[-2:])
             target.write_bytes(self.compile(source.read_bytes()))
         else:
