@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -46,10 +47,11 @@ def platform(site: Site) -> Iterator[Stack]:
         stack.run("destroy", "--yes", "--skip-preview", check=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def open_namespaces(platform: Stack, site: Site) -> Iterator[None]:
     """The namespaces of the samples, without a Pod Security Standard: what it refuses never comes to Gatekeeper."""
-    names = {one["metadata"]["namespace"] for _, _, one in bad_samples()}
+    objects = [one for name, case, sample in bad_samples() for one in (sample, *inventory(name, case))]
+    names = {one["metadata"]["namespace"] for one in objects}
     for name in names:
         site.open_namespace(name, {"edgefleet.io/data": "local"} if name == "telemedicine-service" else None)
     try:
@@ -96,26 +98,36 @@ def test_the_platform_is_ready_and_every_constraint_enforced(platform: Stack, si
 
 
 @pytest.mark.usefixtures("open_namespaces")
-@pytest.mark.parametrize("name", NAMES)
-def test_gatekeeper_refuses_every_bad_sample(site: Site, name: str) -> None:
-    """By itself: what is also built into the API server is taken out meanwhile, and refuses before and after."""
-    cases = [(case, content) for policy, case, content in bad_samples() if policy == name]
-    assert cases
-    binding = f"validatingadmissionpolicybinding/edgefleet-{name}"
-    built_in = (POLICIES / "admission" / f"{name}.yaml").is_file()
-    kept = json.loads(site.kubectl("get", binding, "-o", "json")) if built_in else {}
-    if built_in:
-        assert "ValidatingAdmissionPolicy" in site.refused(cases[0][1])
-        site.kubectl("delete", binding)
-    try:
-        for case, content in cases:
-            refused_by_gatekeeper(site, name, case, content)
-    finally:
+class TestSamples:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_gatekeeper_refuses_every_bad_one(self, site: Site, name: str) -> None:
+        """By itself: what is built into the API server refuses first, so it is taken out meanwhile."""
+        cases = [(case, content) for policy, case, content in bad_samples() if policy == name]
+        assert cases
+        built_in = (POLICIES / "admission" / f"{name}.yaml").is_file()
         if built_in:
-            kept["metadata"] = {key: kept["metadata"][key] for key in ("name", "labels")}
-            site.apply(kept)
-    if built_in:
-        until("its own policy back", 30, lambda: "ValidatingAdmissionPolicy" in site.refused(cases[0][1]))
+            assert "ValidatingAdmissionPolicy" in site.refused(cases[0][1])
+        with without_built_in(site):
+            for case, content in cases:
+                refused_by_gatekeeper(site, name, case, content)
+        if built_in:
+            until("its own policy back", 30, lambda: "ValidatingAdmissionPolicy" in site.refused(cases[0][1]))
+
+
+@contextmanager
+def without_built_in(site: Site) -> Iterator[None]:
+    """The bindings of all ValidatingAdmissionPolicies are gone for a while."""
+    kind = "validatingadmissionpolicybinding"
+    kept = json.loads(site.kubectl("get", kind, "-o", "json"))["items"]
+    names = [one["metadata"]["name"] for one in kept]
+    assert names
+    site.kubectl("delete", kind, *names)
+    try:
+        yield
+    finally:
+        for one in kept:
+            one["metadata"] = {key: one["metadata"][key] for key in ("name", "labels")}
+        site.apply(*kept)
 
 
 def refused_by_gatekeeper(site: Site, name: str, case: dict[str, Any], content: dict[str, Any]) -> None:
