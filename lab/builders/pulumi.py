@@ -148,7 +148,8 @@ def environment(programs: Path, home: Path, environ: Mapping[str, str] = os.envi
         **kept,
         "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), process.SEARCH_PATH]),
         "PULUMI_HOME": str(home / "home"),
-        "PULUMI_BACKEND_URL": f"file://{state}",
+        # No file of attributes beside each state: where a killed run left it half written, the state is unreadable.
+        "PULUMI_BACKEND_URL": f"file://{state}?metadata=skip",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
         "PULUMI_SKIP_UPDATE_CHECK": "1",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",

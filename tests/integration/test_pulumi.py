@@ -133,8 +133,8 @@ WRONG = {
     "unknown key": ("stack", "replcas", 3, r"Pulumi\.dev\.yaml: learning-management-system:site: replcas: no such key"),
     "impossible budget": (
         "industry",
-        "service.resources.requests.memory",
-        "7Gi",
+        "service.resources",
+        {"requests": {"cpu": "200m", "memory": "7Gi"}, "limits": {"cpu": "1000m", "memory": "7Gi"}},
         r"the node is too small by \d+Mi memory: deploy fewer systems or pods, lower their requests",
     ),
     "wrong unit": (
@@ -180,7 +180,9 @@ def test_what_is_wrong_is_told_once_and_costs_nothing(
     finally:
         file.write_text(kept, encoding="utf-8")
     assert refused.returncode != 0
-    assert len(re.findall(sentence, refused.stdout)) == 1, refused.stdout
+    # The CLI shows it as it happens, and again in its summary.
+    summary = refused.stdout.partition("Diagnostics:")[2]
+    assert len(re.findall(sentence, summary)) == 1, refused.stdout
     assert "Traceback" not in refused.stdout
     assert stack.run("stack", "export").stdout == before
     stack.run("preview", "--expect-no-changes")

@@ -90,7 +90,7 @@ def test_environment_has_no_service_and_keeps_its_secret_in_a_file(tmp_path: Pat
     given = {"HOME": "/root", "PULUMI_ACCESS_TOKEN": "t", "PULUMI_IGNORE_AMBIENT_PLUGINS": "1", "KUBECONFIG": "/k"}
     found = pulumi.environment(tmp_path / "programs", tmp_path / "home", given)
     assert not {"PULUMI_ACCESS_TOKEN", "PULUMI_IGNORE_AMBIENT_PLUGINS", "KUBECONFIG"} & set(found)
-    assert found["PULUMI_BACKEND_URL"] == f"file://{tmp_path}/home/state"
+    assert found["PULUMI_BACKEND_URL"] == f"file://{tmp_path}/home/state?metadata=skip"
     assert found["PATH"].startswith(f"{tmp_path}/programs:")
     passphrase = Path(found["PULUMI_CONFIG_PASSPHRASE_FILE"])
     assert stat.S_IMODE(passphrase.stat().st_mode) == 0o600
