@@ -62,7 +62,7 @@ def rabbitmq(site: Site, namespace: str) -> None:
     talk = f"exec 3<>/dev/tcp/{address}/5672; printf 'AMQP\\0\\0\\11\\1' >&3; timeout 5 head -c 400 <&3"
     _, said = site.in_pod(namespace, namespace, f'bash -c "{talk}"')
     # The name of its cluster, among the properties that it introduces itself with.
-    assert "rabbit@rabbitmq-0" in said, said
+    assert "@rabbitmq-0." in said, said
 
 
 def mosquitto(site: Site, namespace: str, port: int) -> None:
