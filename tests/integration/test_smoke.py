@@ -182,6 +182,7 @@ def test_a_prepared_host_passes_every_function_check(smoke: Smoke, reports: Path
     assert re.search(r"^ +edge1 +cold_start_crun ", run.stdout, re.MULTILINE), "the table is not on the terminal"
 
 
+@pytest.mark.full
 def test_speed_fails_the_play_when_asked_to(smoke: Smoke) -> None:
     run, document = smoke("wasm_smoke_fail_on=all")
     slow = [one["id"] for one in document["lines"] if one["status"] in ("fail", "invalid")]
@@ -200,6 +201,7 @@ def test_a_plain_module_in_place_of_the_compiled_one_is_interpreted(lab: Lab, sm
     assert run.returncode == 2
 
 
+@pytest.mark.full
 def test_damaged_code_in_a_compiled_module_fails(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
     modules = real_probes(lab)
     fib = modules["fib"]
@@ -211,6 +213,7 @@ def test_damaged_code_in_a_compiled_module_fails(lab: Lab, smoke: Smoke, tmp_pat
     assert run.returncode == 2
 
 
+@pytest.mark.full
 def test_a_truncated_compiled_module_fails(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
     modules = real_probes(lab)
     cut = {name: content[: len(content) // 2] for name, content in modules.items()}
@@ -221,6 +224,7 @@ def test_a_truncated_compiled_module_fails(lab: Lab, smoke: Smoke, tmp_path: Pat
     assert lines["cold_start_crun"]["reason"].startswith("the compiled probe does not run: loading failed")
 
 
+@pytest.mark.full
 def test_no_compiled_probe_is_not_applicable_and_no_failure(smoke: Smoke, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     run, document = smoke(f"edgefleet_mirror_dir={tmp_path / 'empty'}")
@@ -274,6 +278,7 @@ def test_what_does_not_hold_fails_each_by_its_own_reason(lab: Lab, host: Host, s
     assert run.returncode == 2
 
 
+@pytest.mark.full
 def test_a_mount_that_cant_be_written_fails_and_says_nothing_of_read_only(lab: Lab, host: Host, smoke: Smoke) -> None:
     script = 'for word; do [ ! -f "$word/config.json" ] || sed -i \'s/"rw"/"ro"/\' "$word/config.json"; done'
     with runtime(lab, host, f'{script}\nexec crun "$@"') as variable:
@@ -378,6 +383,7 @@ def test_a_slow_native_control_makes_the_cold_start_invalid(lab: Lab, host: Host
     assert run.returncode == 0
 
 
+@pytest.mark.full
 def test_a_runtime_that_hangs_is_ended(lab: Lab, host: Host, smoke: Smoke) -> None:
     with runtime(lab, host, 'case "$*" in *nonce*) sleep 300 ;; esac\nexec crun "$@"') as variable:
         run, document = smoke(variable, "wasm_smoke_timeout=2")
