@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +16,13 @@ from typing import Any
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3sError, Kubectl
 from ansible_collections.edgefleet.wasm.plugins.module_utils.manifests import Object, identity
+from ansible_collections.edgefleet.wasm.plugins.module_utils.wasm_module import ILLEGAL_INSTRUCTION, NEWER_PROCESSOR
 
 FIELD_MANAGER = "edgefleet"
 WORKLOADS = {"Deployment": "deployments.apps", "StatefulSet": "statefulsets.apps", "DaemonSet": "daemonsets.apps"}
 # Conflicts are forced: what somebody changed by hand in a field that the bundle declares is put back.
 _SERVER_SIDE = ("--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}")
 _POLL_SECONDS = 2.0
-_ILLEGAL_INSTRUCTION = 128 + signal.SIGILL
 _DIFF_HEADER = re.compile(r"^diff .*/LIVE-\d+/(\S+) ")
 
 
@@ -148,11 +147,8 @@ def pod_problems(pod: Object) -> list[str]:
             found.append(f"pod {name}, {container['name']}: {waiting.get('reason')}: {waiting.get('message', '')}")
         elif not container.get("ready"):
             found.append(f"pod {name}, {container['name']}: runs, but is not ready")
-        if container.get("lastState", {}).get("terminated", {}).get("exitCode") == _ILLEGAL_INSTRUCTION:
-            found.append(
-                f"pod {name}, {container['name']}: ended by an illegal instruction: its code was compiled for a newer "
-                "processor than this host's (README of the role site_bundle)"
-            )
+        if container.get("lastState", {}).get("terminated", {}).get("exitCode") == ILLEGAL_INSTRUCTION:
+            found.append(f"pod {name}, {container['name']}: {NEWER_PROCESSOR} (README of the role site_bundle)")
     return [text.rstrip(": ")[:400] for text in found]
 
 

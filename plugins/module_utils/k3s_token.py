@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3sError
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_host import password
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_host import TOKEN_FILE, password
 
-DATA = Path("/var/lib/rancher/k3s")
 # pkg/server/router.go of K3s 1.30: for callers of the group k3s:server.
 PATH = "/v1-k3s/token"
 _SECONDS = 60
@@ -27,11 +26,11 @@ class Supervisor:
     """K3s's own server on this host. ``port``: https-listen-port."""
 
     port: int = 6443
-    data: Path = DATA
+    root: Path = Path("/")
 
     @property
     def token_file(self) -> Path:
-        return self.data / "server/token"
+        return self.root / TOKEN_FILE
 
     def rotate(self, new: str, check: bool = False) -> bool:
         """Make ``new`` the cluster's token; without one K3s makes one at random. Whether that was to be done.
@@ -50,7 +49,7 @@ class Supervisor:
         return True
 
     def _put(self, old: str, new: str) -> None:
-        context = ssl.create_default_context(cafile=str(self.data / "server/tls/server-ca.crt"))
+        context = ssl.create_default_context(cafile=str(self.token_file.with_name("tls") / "server-ca.crt"))
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=_SECONDS, context=context)
         credentials = base64.b64encode(f"server:{old}".encode()).decode()
         try:

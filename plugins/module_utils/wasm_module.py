@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 MAGIC = b"\0asm"
 VERSION = b"\1\0\0\0"
 # The custom section that holds native code, at the end of what otherwise is the plain module.
 NATIVE_SECTION = b"wasmedge"
+# How native code ends that was made for a newer processor, as a runtime passes it on; and in words.
+ILLEGAL_INSTRUCTION = 128 + signal.SIGILL
+NEWER_PROCESSOR = "ended by an illegal instruction: its code was compiled for a newer processor than this host's"
 _CUSTOM = 0
 _SYSTEMS = {1: "linux", 2: "macos", 3: "windows"}
 _ARCHITECTURES = {1: "amd64", 2: "arm64", 3: "riscv64"}

@@ -69,7 +69,7 @@ def complaint(program: Program, aot_format: int, arch: str, *, interpreted: bool
         return f"{program} is damaged: {program.fault}; build the image anew"
     compile_it = (
         f"compile it with `wasmedge compile --generic-binary` of WasmEdge {_versions(aot_format)} on {arch}, "
-        "and build the image anew"
+        "shown an old processor (README of the role site_bundle), and build the image anew"
     )
     made = program.native
     if made is None:

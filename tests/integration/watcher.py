@@ -21,7 +21,7 @@ from pathlib import Path
 
 SERVER = Path("/var/lib/rancher/k3s/server")
 CONFIG = Path("/etc/rancher")
-# Where the kernel makes files up, and what a site keeps for others by intent.
+# Where the kernel makes files up.
 SKIPPED = {"/proc", "/sys", "/dev"}
 LARGEST = 8 << 20
 # Ansible's modules and what they start live longer; reading faster slows down what is watched.

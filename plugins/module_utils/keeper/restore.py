@@ -206,9 +206,11 @@ class Restore:
 
     def _await_workloads(self, manifest: Manifest) -> None:
         kubectl, began, well = Kubectl(self.run), self.clock(), 0
-        while well < _POLLS_WELL:
+        while True:
             missing = site.lacking(manifest.workloads, site.workloads(kubectl))
             well = 0 if missing else well + 1
+            if well == _POLLS_WELL:
+                return
             if missing and self.clock() - began > self.wanted.workloads_timeout:
                 raise RestoreError(
                     f"the cluster is restored, but after {self.wanted.workloads_timeout} s {missing}; "

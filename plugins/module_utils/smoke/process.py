@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ansible_collections.edgefleet.wasm.plugins.module_utils.wasm_module import ILLEGAL_INSTRUCTION, NEWER_PROCESSOR
+
 _KEEP = 1 << 16
-# As a runtime passes it on, and as a child's own end.
-_ILLEGAL_INSTRUCTION = (128 + signal.SIGILL, -signal.SIGILL)
-ILLEGAL_INSTRUCTION = "ended by an illegal instruction: its code was compiled for a newer processor than this host's"
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Ended:
         """Its last words, for a verdict's reason."""
         if self.timed_out:
             return "no end within the time limit"
-        if self.rc in _ILLEGAL_INSTRUCTION:
-            return ILLEGAL_INSTRUCTION
+        if self.rc in (ILLEGAL_INSTRUCTION, -signal.SIGILL):
+            return NEWER_PROCESSOR
         lines = [text.strip() for text in self.err.splitlines() if text.strip()]
         return lines[-1][:300] if lines else f"exit code {self.rc}, nothing on stderr"
 

@@ -27,7 +27,10 @@ NAME = "programs"
 LEAST = Level.QUICK
 COMPILED = Check("programs", Layer.FUNCTION, "the Wasm programs that run on this host are compiled for its engine")
 CHECKS = (COMPILED,)
-_STEP = "build the images anew with `wasmedge compile --generic-binary` of the hosts' version, and deploy them"
+_STEP = (
+    "build the images anew with `wasmedge compile --generic-binary` of the hosts' version, shown an old processor "
+    "(README of the role site_bundle), and deploy them"
+)
 # What crun calls the process of a Wasm program: this, then the program's path, with a blank or a zero byte between them
 # and behind.
 _TITLE = f"[libcrun:{model.ENGINE}]"

@@ -16,6 +16,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3sError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_token import PATH, Supervisor
 
 HASH = "0" * 64
+TLS = "var/lib/rancher/k3s/server/tls"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -42,20 +43,21 @@ def authority(name: str, key: Path, certificate: Path) -> None:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    tls = tmp_path / "server/tls"
+def root(tmp_path: Path) -> Path:
+    server = tmp_path / "var/lib/rancher/k3s/server"
+    tls = tmp_path / TLS
     tls.mkdir(parents=True)
     authority("k3s", tls / "key", tls / "server-ca.crt")
-    (tmp_path / "server/token").write_text(f"K10{HASH}::server:old\n")
+    (server / "token").write_text(f"K10{HASH}::server:old\n")
     return tmp_path
 
 
 @pytest.fixture
-def port(data: Path) -> Iterator[int]:
+def port(root: Path) -> Iterator[int]:
     Handler.asked, Handler.code = [], 200
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(data / "server/tls/server-ca.crt", data / "server/tls/key")
+    context.load_cert_chain(root / TLS / "server-ca.crt", root / TLS / "key")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -68,36 +70,36 @@ def port(data: Path) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("new", "sent"), [("new", "new"), (f"K10{HASH}::server:new", "new"), ("", "")], ids=["bare", "whole", "random"]
 )
-def test_the_server_is_asked_as_itself(data: Path, port: int, new: str, sent: str) -> None:
-    assert Supervisor(port, data).rotate(new)
+def test_the_server_is_asked_as_itself(root: Path, port: int, new: str, sent: str) -> None:
+    assert Supervisor(port, root).rotate(new)
     assert Handler.asked == [(PATH, "server:old", {"newToken": sent})]
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_one_that_is_in_use_is_left(data: Path, port: int, check: bool) -> None:
-    assert not Supervisor(port, data).rotate("old", check)
+def test_one_that_is_in_use_is_left(root: Path, port: int, check: bool) -> None:
+    assert not Supervisor(port, root).rotate("old", check)
     assert Handler.asked == []
 
 
-def test_check_mode_asks_for_nothing(data: Path, port: int) -> None:
-    assert Supervisor(port, data).rotate("new", check=True)
+def test_check_mode_asks_for_nothing(root: Path, port: int) -> None:
+    assert Supervisor(port, root).rotate("new", check=True)
     assert Handler.asked == []
 
 
-def test_what_goes_wrong_is_said_without_a_token(tmp_path: Path, data: Path, port: int) -> None:
+def test_what_goes_wrong_is_said_without_a_token(tmp_path: Path, root: Path, port: int) -> None:
     Handler.code = 500
     with pytest.raises(K3sError, match=r"did not change its token: 500 token error ID 00042") as refused:
-        Supervisor(port, data).rotate("secret")
+        Supervisor(port, root).rotate("secret")
     assert "secret" not in str(refused.value)
     assert "old" not in str(refused.value)
     with pytest.raises(K3sError, match="does not answer on port 1:"):
-        Supervisor(1, data).rotate("new")
+        Supervisor(1, root).rotate("new")
     with pytest.raises(K3sError, match=r"run edgefleet\.wasm\.site first"):
         Supervisor(port, tmp_path / "empty").rotate("new")
 
 
-def test_a_server_of_another_authority_gets_no_token(data: Path, port: int) -> None:
-    authority("other", data / "other.key", data / "server/tls/server-ca.crt")
+def test_a_server_of_another_authority_gets_no_token(root: Path, port: int) -> None:
+    authority("other", root / "other.key", root / TLS / "server-ca.crt")
     with pytest.raises(K3sError, match="does not answer"):
-        Supervisor(port, data).rotate("new")
+        Supervisor(port, root).rotate("new")
     assert Handler.asked == []
