@@ -56,8 +56,9 @@ class Host:
     """What was found. ``disks`` is free megabytes by folder, ``port_owner`` who else has K3s's port.
 
     ``other_role`` is what the host already is, if that is not what it is to be. ``existing`` says that its role has run
-    before. ``config`` is the text of each configuration file by its path, ``environment`` the names that the service's
-    environment files set, ``token_sha256`` that of the password in the server's token. The texts are not for display.
+    before, ``unit_up`` that its service runs and is started at boot. ``config`` is the text of each configuration file
+    by its path, ``environment`` the names that the service's environment files set, ``token_sha256`` that of the
+    password in the server's token. The texts are not for display.
     """
 
     systemd: bool
@@ -74,6 +75,7 @@ class Host:
     clock_year: int
     absent_links: list[str]
     unit_present: bool
+    unit_up: bool
     stale: bool
     other_role: str
     existing: bool
@@ -138,8 +140,9 @@ def inspect(run: RunCommand, port: int, root: Path = Path("/"), role: str = "ser
     systemd = (root / "run/systemd/system").is_dir()
     version, missing = _cgroup_controllers(root)
     service = UNITS[role]
-    properties = ("LoadState", "ActiveState", "ExecMainStartTimestampMonotonic")
+    properties = ("LoadState", "UnitFileState", "ActiveState", "ExecMainStartTimestampMonotonic")
     unit = unit_properties(run, *properties, unit=service) if systemd else {}
+    running = unit.get("ActiveState") in ("active", "activating")
     return Host(
         systemd=systemd,
         os_id=release.get("ID", ""),
@@ -155,7 +158,8 @@ def inspect(run: RunCommand, port: int, root: Path = Path("/"), role: str = "ser
         clock_year=time.gmtime().tm_year,
         absent_links=[name for name in LINKS if not any(_there(root / folder / name) for folder in COMMAND_FOLDERS)],
         unit_present=unit.get("LoadState") == "loaded",
-        stale=unit.get("ActiveState") in ("active", "activating") and _changed_since(root, service, _started(unit)),
+        unit_up=running and unit.get("UnitFileState") == "enabled",
+        stale=running and _changed_since(root, service, _started(unit)),
         other_role=next(
             (other for other in UNITS if other != role and (root / UNIT_FOLDER / UNITS[other]).exists()), ""
         ),

@@ -60,6 +60,12 @@ options:
     type: list
     elements: str
     default: []
+  units:
+    description:
+      - Units by whether they are to run, now and at boot. They are looked at, not changed; RV(units_differing) tells
+        which are not so, for M(ansible.builtin.systemd_service).
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -86,12 +92,18 @@ written:
   returned: success
   type: list
   elements: str
+units_differing:
+  description: Which of O(units) do not run, or are not started at boot, as they should; or do, and should not.
+  returned: success
+  type: list
+  elements: str
 """
 
 import base64
 import json
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3sError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_files import Files, FilesError
 
 ARGUMENTS = {
@@ -112,6 +124,7 @@ ARGUMENTS = {
     "block_lines": {"type": "list", "elements": "str", "default": [], "no_log": True},
     "absent": {"type": "list", "elements": "path", "default": []},
     "private": {"type": "list", "elements": "str", "default": []},
+    "units": {"type": "dict", "default": {}},
 }
 
 
@@ -136,9 +149,14 @@ def main() -> None:
             files.absent(name)
         for pattern in params["private"]:
             files.private(pattern)
-    except (FilesError, OSError) as error:
+        differing = files.units_differing(
+            module.run_command, {name: module.boolean(up) for name, up in params["units"].items()}
+        )
+    except (FilesError, K3sError, OSError) as error:
         module.fail_json(msg=str(error), changed=bool(files.done), written=files.done)
-    module.exit_json(changed=bool(files.done), written=files.done, diff=files.diff)
+    module.exit_json(
+        changed=bool(files.done), written=files.done, diff=files.diff, units_differing=differing
+    )
 
 
 if __name__ == "__main__":

@@ -137,6 +137,10 @@ host:
       description: Whether the service exists.
       type: bool
       returned: always
+    unit_up:
+      description: Whether the service runs, or is about to, and is started at boot.
+      type: bool
+      returned: always
     existing:
       description: Whether K3s has run here in this role before.
       type: bool

@@ -11,7 +11,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirro
 from lab.hosts import Host
 from lab.session import Lab
 from tests.integration.hosts import playbook, recap
-from tests.integration.upgrades import CURRENT, OTHER, asked_throughout, build, declared, pods, versions
+from tests.integration.upgrades import CURRENT, OTHER, asked_throughout, build, declared, events, pods, versions
 
 pytestmark = pytest.mark.lab
 
@@ -33,7 +33,7 @@ def test_up_and_back_while_the_workload_answers(lab: Lab, host: Host, tmp_path: 
             f"{len(asked['failures'])} failed, longest gap {asked['longest_gap_s']} s"
         )
         assert asked["requests"] > 50
-        assert asked["failures"] == []
+        assert asked["failures"] == [], events(lab, host)
         assert pods(lab, host) == running, "a running pod was ended"
     again = playbook(lab.paths, "edgefleet.wasm.site", "--check", *declared(mirror, CURRENT))
     assert recap(again.stdout)["edge1"]["changed"] == 0, again.stdout

@@ -96,6 +96,11 @@ def pods(lab: Lab, host: Host) -> str:
     return shell(lab.hosts, host, f"k3s kubectl -n {workload.NAMESPACE} get pods {columns}")
 
 
+def events(lab: Lab, host: Host) -> str:
+    """What the cluster noticed, for a failure's message."""
+    return shell(lab.hosts, host, "k3s kubectl get events -A --sort-by=.lastTimestamp | tail -n 60")
+
+
 @contextmanager
 def asked_throughout(lab: Lab, host: Host, result: Path) -> Iterator[dict[str, Any]]:
     """The workload is asked ten times a second from outside; filled in at the end."""

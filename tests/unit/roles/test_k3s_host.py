@@ -36,6 +36,7 @@ GOOD = Host(
     clock_year=2026,
     absent_links=[],
     unit_present=False,
+    unit_up=False,
     stale=False,
     other_role="",
     existing=False,
@@ -153,6 +154,23 @@ def test_who_has_the_port(root: Path, no_unit: FakeRun) -> None:
 def test_k3s_itself_may_have_the_port(root: Path, no_unit: FakeRun) -> None:
     listen(root, "0::/system.slice/k3s.service\n")
     assert inspect(no_unit, 6443, root).port_owner == ""
+
+
+@pytest.mark.parametrize(
+    ("active", "file_state", "up"),
+    [
+        ("active", "enabled", True),
+        ("activating", "enabled", True),
+        ("active", "disabled", False),
+        ("inactive", "enabled", False),
+        ("failed", "enabled", False),
+    ],
+)
+def test_a_service_is_up_that_runs_now_and_at_boot(
+    root: Path, run: FakeRun, active: str, file_state: str, up: bool
+) -> None:
+    run.on("systemctl show", f"LoadState=loaded\nActiveState={active}\nUnitFileState={file_state}\n")
+    assert inspect(run, 6443, root).unit_up is up
 
 
 @pytest.mark.parametrize(("age", "stale"), [(3600, True), (-3600, False)])
