@@ -154,9 +154,7 @@ def main() -> None:
         )
     except (FilesError, K3sError, OSError) as error:
         module.fail_json(msg=str(error), changed=bool(files.done), written=files.done)
-    module.exit_json(
-        changed=bool(files.done), written=files.done, diff=files.diff, units_differing=differing
-    )
+    module.exit_json(changed=bool(files.done), written=files.done, diff=files.diff, units_differing=differing)
 
 
 if __name__ == "__main__":
