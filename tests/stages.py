@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,8 @@ class Stage:
     commands: tuple[tuple[str, ...], ...]
     # Run even if an earlier stage failed: takes down what the stages made.
     always: bool = False
+    # Neighbours of this kind run at the same time: each waits for its own hosts for much of its time.
+    together: bool = False
 
 
 @dataclass
@@ -123,11 +126,14 @@ def lab_stages() -> list[Stage]:
     ]
 
 
-def molecule(*scenarios: str, hosts: str = "containers") -> list[Stage]:
+def molecule(*scenarios: str, hosts: str = "containers", together: bool = False) -> list[Stage]:
     """Each scenario in the order of molecule's base configuration: check, converge, idempotence, verify."""
     kind = ("env", f"EDGEFLEET_LAB_HOSTS={hosts}")
     suffix = "" if hosts == "containers" else f" {hosts}"
-    return [Stage(f"molecule {name}{suffix}", ((*kind, "molecule", "test", "-s", name),)) for name in scenarios]
+    return [
+        Stage(f"molecule {name}{suffix}", ((*kind, "molecule", "test", "-s", name),), together=together)
+        for name in scenarios
+    ]
 
 
 def tier(name: str) -> list[Stage]:
@@ -136,7 +142,7 @@ def tier(name: str) -> list[Stage]:
         return [static()]
     if name == "unit":
         return [unit()]
-    stages = [static(), unit(), page(), *lab_stages(), *molecule("default", "agents")]
+    stages = [static(), unit(), page(), *lab_stages(), *molecule("default", "agents", together=True)]
     if name == "full":
         pytest_full = ("pytest", "-q", "-m", "full")
         stages += molecule("airgap", "hardening")
@@ -169,7 +175,26 @@ def pytest_counts(log: Path) -> dict[str, int]:
     return counts
 
 
-def run_stage(stage: Stage) -> Result:
+def groups(stages: list[Stage]) -> list[list[Stage]]:
+    """The stages in their order, those that run together in one group."""
+    found: list[list[Stage]] = []
+    for stage in stages:
+        if found and stage.together and found[-1][0].together:
+            found[-1].append(stage)
+        else:
+            found.append([stage])
+    return found
+
+
+def run_group(stages: list[Stage]) -> list[Result]:
+    """All stages of a group at the same time; more than one put their names before their lines."""
+    if len(stages) == 1:
+        return [run_stage(stages[0])]
+    with ThreadPoolExecutor(len(stages)) as pool:
+        return list(pool.map(lambda stage: run_stage(stage, f"{stage.name} | ".encode()), stages))
+
+
+def run_stage(stage: Stage, prefix: bytes = b"") -> Result:
     """Run a stage's commands; stops at the first that fails."""
     log = REPORTS / "stages" / f"{stage.name.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +203,7 @@ def run_stage(stage: Stage) -> Result:
     with log.open("wb") as sink:
         for command in stage.commands:
             print(f"\n==> {stage.name}: {' '.join(command)[:150]}", flush=True)
-            if stream(command, sink) != 0:
+            if stream(command, sink, prefix) != 0:
                 status = "failed"
                 print(f"==> {stage.name}: FAILED, log: {log.relative_to(ROOT)}", flush=True)
                 break
@@ -186,13 +211,13 @@ def run_stage(stage: Stage) -> Result:
     return Result(stage.name, status, round(time.monotonic() - began, 1), now, pytest_counts(log))
 
 
-def stream(command: tuple[str, ...], sink: BinaryIO) -> int:
-    """Run a command, its output to the terminal and to ``sink``; returns its exit code."""
+def stream(command: tuple[str, ...], sink: BinaryIO, prefix: bytes) -> int:
+    """Run a command, its output to the terminal, behind the prefix, and to ``sink``; returns its exit code."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
         assert run.stdout is not None
         for line in iter(run.stdout.readline, b""):
-            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.write(prefix + line)
             sys.stdout.flush()
             sink.write(line)
     return run.returncode
@@ -223,13 +248,13 @@ class Ledger:
         self.path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def summary(results: list[Result]) -> None:
-    """A table of the stages, then the line that tells how many passed."""
+def summary(results: list[Result], seconds: float) -> None:
+    """A table of the stages and the wall time of all, then the line that tells how many passed."""
     print("\n{:<20} {:<8} {:>9}  {}".format("stage", "result", "seconds", "tests"))
     for result in results:
         counts = ", ".join(f"{number} {word}" for word, number in result.counts.items())
         print(f"{result.stage:<20} {result.status:<8} {result.seconds:>9.1f}  {counts}")
-    print("{:<20} {:<8} {:>9.1f}".format("total", "", sum(r.seconds for r in results)))
+    print("{:<20} {:<8} {:>9.1f}".format("total", "", seconds))
     failed = sum(r.status == "failed" for r in results)
     print(f"\n{sum(r.status == 'passed' for r in results)} passed, {failed} failed")
 
@@ -239,21 +264,23 @@ def main() -> int:
     parser.add_argument("tier", choices=["static", "unit", "test", "full"])
     name = parser.parse_args().tier
     ledger = Ledger(content_key()) if name == "full" else None
+    began = time.monotonic()
     results: list[Result] = []
     failed = False
-    for stage in tier(name):
+    for group in groups(tier(name)):
         # CI fails fast; the full tier says of everything how it stands.
-        if failed and not stage.always and ledger is None:
+        if failed and not group[0].always and ledger is None:
             continue
-        if ledger and ledger.passed(stage):
-            print(f"==> {stage.name}: passed before for this content, not run again", flush=True)
-            continue
-        result = run_stage(stage)
-        results.append(result)
-        failed = failed or result.status == "failed"
-        if ledger:
-            ledger.add(result)
-    summary(results)
+        to_run = [stage for stage in group if not (ledger and ledger.passed(stage))]
+        for stage in group:
+            if stage not in to_run:
+                print(f"==> {stage.name}: passed before for this content, not run again", flush=True)
+        for result in run_group(to_run) if to_run else []:
+            results.append(result)
+            failed = failed or result.status == "failed"
+            if ledger:
+                ledger.add(result)
+    summary(results, time.monotonic() - began)
     return int(failed)
 
 

@@ -52,6 +52,7 @@ def as_before(lab: Lab, host: Host) -> Iterator[None]:
 
 
 @pytest.mark.lab
+@pytest.mark.full
 @pytest.mark.usefixtures("as_before")
 def test_dropin_is_taken_over_and_goes_with_its_variable(lab: Lab, host: Host) -> None:
     assert configured(lab, host, "max_concurrent_downloads") == "3"

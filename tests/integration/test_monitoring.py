@@ -36,7 +36,7 @@ from tests.integration.hosts import no_way_out, until
 from tests.integration.pulumi_site import PROJECTS, Site, ready, site_of
 from tests.integration.put import put
 
-pytestmark = [pytest.mark.lab, pytest.mark.full]
+pytestmark = pytest.mark.lab
 SYSTEM = "examination-system"
 INDUSTRY = load_industries()[SYSTEM]
 NAMESPACE = "edgefleet-monitoring"
@@ -246,6 +246,7 @@ def offline(site: Site) -> Iterator[None]:
             subprocess.run(["iptables", "-D", *rule], check=True)
 
 
+@pytest.mark.full
 def test_after_ten_minutes_offline_what_happened_arrives_late(watched: Site, hub: Hub) -> None:
     until("the hub reached", 120, lambda: bool(hub.got("Watchdog")) and bool(hub.ask("query", query="up")))
     with offline(watched):

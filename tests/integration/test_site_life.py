@@ -33,6 +33,7 @@ def node_is_ready(lab: Lab, host: Host) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
 
 
+@pytest.mark.full
 def test_second_run_of_everything_changes_nothing() -> None:
     run = subprocess.run(
         lab_command("run", "--name", "test"),

@@ -191,6 +191,7 @@ def test_speed_fails_the_play_when_asked_to(smoke: Smoke) -> None:
     assert ("checks did not pass: cold_start_crun: " in " ".join(run.stdout.split())) == too_slow
 
 
+@pytest.mark.full
 def test_a_plain_module_in_place_of_the_compiled_one_is_interpreted(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
     modules = {**real_probes(lab), "fib": probes.compile_wat("fib")}
     run, document = smoke(mirror_of(tmp_path / "plain", modules))
@@ -254,6 +255,7 @@ def test_a_handler_that_is_not_taken_is_seen_by_the_nonce_check(lab: Lab, host: 
     assert "xec format error" in lines["nonce"]["reason"]
 
 
+@pytest.mark.full
 def test_what_does_not_hold_fails_each_by_its_own_reason(lab: Lab, host: Host, smoke: Smoke) -> None:
     with runtime(lab, host, HOLDS_NOTHING) as variable:
         run, document = smoke(variable)
@@ -374,6 +376,7 @@ def test_a_standard_test_measures_whole_pods_within_its_time(lab: Lab, host: Hos
     assert document["seconds"] < 60, "on a machine that is not busy"
 
 
+@pytest.mark.full
 def test_a_slow_native_control_makes_the_cold_start_invalid(lab: Lab, host: Host, smoke: Smoke) -> None:
     with runtime(lab, host, 'case "$*" in *cold-native*) sleep 0.05 ;; esac\nexec crun "$@"') as variable:
         run, document = smoke(variable)
