@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -80,10 +82,18 @@ def artifacts(
     k3s: Annotated[
         str, typer.Option("--k3s", help="One more version of K3s, for upgrades, for example v1.30.3+k3s1.")
     ] = "",
+    variables: Annotated[
+        Path | None, typer.Option("--variables", help="Write the variables that declare that version into this file.")
+    ] = None,
 ) -> None:
     """Fill the mirror folder: releases where they can be reached, the same versions built from source elsewhere."""
     lab = Lab(LabPaths.of(DEFAULT_NAME), Progress())
+    if variables and not k3s:
+        raise LabError("--variables declares the version that --k3s names: give both.")
     builders.fill(lab.paths.mirror, lab.progress, k3s)
+    if variables:
+        declared = builders.k3s_variables(lab.paths.mirror, k3s)
+        variables.write_text(json.dumps(declared, indent=2) + "\n", encoding="utf-8")
 
 
 @app.command()

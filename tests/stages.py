@@ -145,7 +145,7 @@ def tier(name: str) -> list[Stage]:
     stages = [static(), unit(), page(), *lab_stages(), *molecule("default", "agents", together=True)]
     if name == "full":
         pytest_full = ("pytest", "-q", "-m", "full")
-        stages += molecule("airgap", "hardening")
+        stages += molecule("airgap", "hardening", "upgrade")
         stages += [Stage(f"full {path.stem[5:]}", ((*pytest_full, str(path)),)) for path in full_tests()]
         stages += molecule("default", "hardening", hosts="vm")
     return stages

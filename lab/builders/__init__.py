@@ -57,6 +57,21 @@ def fill(mirror_dir: Path, progress: Progress, k3s_version: str = "") -> None:
         filler.tell()
 
 
+def k3s_variables(mirror_dir: Path, version: str) -> dict[str, object]:
+    """The variables by which an inventory asks for a version of K3s that is in the mirror."""
+    mirror = Mirror(mirror_dir)
+    releases: dict[str, object] = {}
+    for one in catalogue.k3s_of(version, host_arch()):
+        pin = {"file": one.file, "sha256": mirror.verify(one, allow_rebuilt=True).sha256}
+        releases[one.name] = {version: {one.arch: pin}}
+    return {
+        "k3s_version": version,
+        "k3s_releases": releases["k3s"],
+        "k3s_airgap_images_releases": releases["k3s-airgap-images"],
+        "edgefleet_mirror_dir": str(mirror.root),
+    }
+
+
 class Filler:
     """Puts artifacts into one mirror; the work in between goes into a folder of its own."""
 

@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirror, Release
 
 from lab import workload
-from lab.builders import catalogue
+from lab.builders import catalogue, k3s_variables
 from lab.builders.base import host_arch
 from lab.hosts import Host
 from lab.paths import CHECKOUT
@@ -42,17 +42,7 @@ def build(version: str) -> None:
 
 def declared(mirror: Mirror, version: str) -> list[str]:
     """The variables by which an inventory asks for this version of K3s."""
-    releases = {}
-    for one in catalogue.k3s_of(version, host_arch()):
-        pin = {"file": one.file, "sha256": mirror.verify(one, allow_rebuilt=True).sha256}
-        releases[one.name] = {version: {one.arch: pin}}
-    values = {
-        "k3s_version": version,
-        "k3s_releases": releases["k3s"],
-        "k3s_airgap_images_releases": releases["k3s-airgap-images"],
-        "edgefleet_mirror_dir": str(mirror.root),
-    }
-    return ["--extra-vars", json.dumps(values)]
+    return ["--extra-vars", json.dumps(k3s_variables(mirror.root, version))]
 
 
 def with_broken(lab: Lab, folder: Path) -> Mirror:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirror, MirrorError
 from rich.console import Console
 
-from lab.builders import archive, catalogue, containerd, k3s
+from lab.builders import archive, catalogue, containerd, k3s, k3s_variables
 from lab.builders.base import digest, host_arch, source_files
 from lab.builders.containerd import Containerd
 from lab.builders.golang import Go
@@ -88,6 +89,19 @@ def test_another_k3s_has_no_hash_and_no_source_so_it_is_built() -> None:
         ("k3s", "v1.30.4+k3s2", None, None),
         ("k3s-airgap-images", "v1.30.4+k3s2", None, None),
     ]
+
+
+def test_another_k3s_is_declared_by_what_the_mirror_has(tmp_path: Path) -> None:
+    mirror, sums = Mirror(tmp_path / "mirror"), {}
+    for one in catalogue.k3s_of("v1.30.3+k3s1", host_arch()):
+        file = tmp_path / "built"
+        file.write_text(one.name)
+        sums[one.name] = mirror.add(one, file, "made for a test").sha256
+    declared = k3s_variables(mirror.root, "v1.30.3+k3s1")
+    assert declared["k3s_version"] == "v1.30.3+k3s1"
+    assert declared["k3s_releases"] == {"v1.30.3+k3s1": {host_arch(): {"file": "k3s", "sha256": sums["k3s"]}}}
+    with pytest.raises(MirrorError):
+        k3s_variables(tmp_path / "empty", "v1.30.3+k3s1")
 
 
 @pytest.mark.parametrize(
