@@ -34,6 +34,9 @@ class Answer(BaseHTTPRequestHandler):
         self.send_response(204)
         self.end_headers()
 
+    def log_message(self, *_: object) -> None:
+        pass
+
 
 @pytest.fixture(scope="module")
 def outside() -> Iterator[str]:
