@@ -62,7 +62,7 @@ exec crun "$@"\
 """
 # In front of a runtime: every container gets a twentieth of a CPU, as on a host that is held back.
 THROTTLED = """\
-less='"cpu": {"period": 100000, "quota": 5000}'
+less='"cpu": {"period": 20000, "quota": 1000}'
 for word; do
   [ ! -f "$word/config.json" ] || sed -i 's/"resources": {"m/"resources": {'"$less"', "m/' "$word/config.json"
 done
@@ -355,7 +355,7 @@ def test_a_process_that_outlives_its_pod_is_seen(lab: Lab, host: Host, smoke: Sm
     """As a shim does that is not told to end: it keeps the id of its container in its command line."""
     leak = (
         'case " $* " in *" delete "*) '
-        '( exec -a "containerd-shim-leaks -id ${*: -1}" setsid sleep 20 <&- >&- 2>&- ) & ;; esac\n'
+        'setsid bash -c \'exec -a "containerd-shim-leaks -id $0" sleep 30\' "${*: -1}" <&- >&- 2>&- & ;; esac\n'
         'exec /usr/bin/crun "$@"'
     )
     with behind(lab, host, leak):
