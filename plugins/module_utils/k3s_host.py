@@ -30,6 +30,8 @@ TRACES = {
     "server": ("var/lib/rancher/k3s/server/cred/passwd", "var/lib/rancher/k3s/server/db/state.db"),
     "agent": ("var/lib/rancher/k3s/agent/kubelet.kubeconfig",),
 }
+# Written when Secrets are encrypted from a cluster's first start on, whatever its configuration has become since.
+ENCRYPTION_FILE = "var/lib/rancher/k3s/server/cred/encryption-config.json"
 TOKEN_FILE = "var/lib/rancher/k3s/server/token"  # noqa: S105 - where it lies
 ENVIRONMENT = ("etc/default/{name}", "etc/sysconfig/{name}", "etc/systemd/system/{unit}.env")
 # Not ctr: it comes with containerd, and K3s's own talks to the socket of K3s's own containerd, which does not run.
@@ -56,9 +58,10 @@ class Host:
     """What was found. ``disks`` is free megabytes by folder, ``port_owner`` who else has K3s's port.
 
     ``other_role`` is what the host already is, if that is not what it is to be. ``existing`` says that its role has run
-    before, ``unit_up`` that its service runs and is started at boot. ``config`` is the text of each configuration file
-    by its path, ``environment`` the names that the service's environment files set, ``token_sha256`` that of the
-    password in the server's token. The texts are not for display.
+    before, ``unit_up`` that its service runs and is started at boot, ``encrypts`` that the datastore's Secrets are
+    encrypted. ``config`` is the text of each configuration file by its path, ``environment`` the names that the
+    service's environment files set, ``token_sha256`` that of the password in the server's token. The texts are not for
+    display.
     """
 
     systemd: bool
@@ -79,6 +82,7 @@ class Host:
     stale: bool
     other_role: str
     existing: bool
+    encrypts: bool
     token_sha256: str
     environment: dict[str, list[str]]
     config: dict[str, str]
@@ -164,6 +168,7 @@ def inspect(run: RunCommand, port: int, root: Path = Path("/"), role: str = "ser
             (other for other in UNITS if other != role and (root / UNIT_FOLDER / UNITS[other]).exists()), ""
         ),
         existing=any((root / trace).exists() for trace in TRACES[role]),
+        encrypts=_holds(root / ENCRYPTION_FILE),
         token_sha256=_token_sha256(root),
         environment=_environment(root, service),
         config=_config(root),
@@ -177,6 +182,10 @@ def password(token: str) -> str:
         text = text.split("::", 1)[1]
         return text.split(":", 1)[1] if ":" in text else text
     return text
+
+
+def _holds(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _token_sha256(root: Path) -> str:

@@ -145,6 +145,10 @@ host:
       description: Whether K3s has run here in this role before.
       type: bool
       returned: always
+    encrypts:
+      description: Whether the server's datastore has its Secrets encrypted.
+      type: bool
+      returned: always
     stale:
       description: Whether the process is older than a file that it reads at its start, so that it needs a restart.
       type: bool

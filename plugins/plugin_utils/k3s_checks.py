@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -12,6 +12,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils import k3s_config, 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_host import password
 
 CONFIG = "/etc/rancher/k3s/config.yaml"
+_ENCRYPTION = "secrets-encryption"
 # Variables by which K3s would go another way than the role has written. The file wins over all others.
 _ENVIRONMENT = {
     "K3S_CONFIG_FILE": "K3s would read another file than the role writes",
@@ -81,11 +82,20 @@ class Declaration:
                 for one in k3s_rules.config_problems(asked, self.role, bool(self.token))
             ]
         if host["existing"]:
-            now, _ = _load({path: text for path, text in host["config"].items() if path == CONFIG})
-            before = k3s_config.effective([*now.values(), *drop_ins.values()])
-            found += k3s_config.fixed_problems(before, after, self.keys, node)
+            found += self._fixed_problems(host, drop_ins.values(), after, node)
             found += self._token_problems(host["token_sha256"])
         return found
+
+    def _fixed_problems(
+        self, host: Mapping[str, Any], drop_ins: Iterable[dict[str, Any]], after: Mapping[str, Any], node: str
+    ) -> list[str]:
+        """By the role's file as it is on the host; one that nobody can read says nothing, and is written anew."""
+        now, unreadable = _load({path: text for path, text in host["config"].items() if path == CONFIG})
+        before = k3s_config.effective([*now.values(), *drop_ins])
+        if self.role == "server":
+            before[_ENCRYPTION] = host["encrypts"]
+        known = {_ENCRYPTION: self.keys[_ENCRYPTION]} if unreadable else self.keys
+        return k3s_config.fixed_problems(before, after, known, node)
 
     def _token_problems(self, there: str) -> list[str]:
         if self.role != "server" or not self.token or not there:

@@ -20,6 +20,7 @@ import pytest
 from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirror, Release
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import core, probes
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import Layer
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts import NATIVE_TRUST_MS
 
 from lab.hosts import Host
 from lab.session import Lab
@@ -296,7 +297,7 @@ def test_a_host_that_is_held_back_gets_no_verdict_of_time(lab: Lab, host: Host, 
         _, document = smoke(variable)
     line = by_id(document)["cold_start_crun"]
     assert line["status"] == "invalid"
-    assert line["details"]["native_median"] > 20
+    assert line["details"]["native_median"] > NATIVE_TRUST_MS
 
 
 @contextmanager

@@ -31,6 +31,7 @@ HOST: dict[str, Any] = {
     "memory_mb": 7900,
     "cpus": 4,
     "existing": False,
+    "encrypts": False,
     "token_sha256": "",
     "environment": {},
     "config": {},
@@ -210,7 +211,8 @@ def test_no_secret_is_told() -> None:
 def test_what_a_cluster_was_made_with_stays(
     before: dict[str, Any], after: dict[str, Any], words: tuple[str, ...]
 ) -> None:
-    host = {"existing": True, "config": {CONFIG: yaml.safe_dump(before)}}
+    encrypts = bool(before.get("secrets-encryption"))
+    host = {"existing": True, "encrypts": encrypts, "config": {CONFIG: yaml.safe_dump(before)}}
     (sentence,) = told_on(host, after)
     for part in (*words, "set it back", "k3s_config: "):
         assert part in sentence
@@ -220,8 +222,24 @@ def test_what_a_cluster_was_made_with_stays(
 
 
 def test_the_same_in_other_words_is_no_change() -> None:
-    host = {"existing": True, "config": {CONFIG: 'cluster-cidr: ["10.42.0.0/16"]\nsecrets-encryption: "true"\n'}}
+    text = 'cluster-cidr: ["10.42.0.0/16"]\nsecrets-encryption: "true"\n'
+    host = {"existing": True, "encrypts": True, "config": {CONFIG: text}}
     assert told_on(host, {"cluster-cidr": "10.42.0.0/16", "secrets-encryption": True, "node-name": "Edge1"}) == []
+
+
+@pytest.mark.parametrize("text", [":::\n\t- ", "cluster-cidr\n", "- a\n"])
+def test_a_file_that_nobody_can_read_says_nothing_of_the_cluster(text: str) -> None:
+    host = {"existing": True, "encrypts": True, "config": {CONFIG: text}}
+    assert told_on(host, {"cluster-cidr": "10.52.0.0/16", "secrets-encryption": True}) == []
+    # What the datastore itself tells is known all the same.
+    (sentence,) = told_on(host, {"cluster-cidr": "10.52.0.0/16"})
+    assert "secrets-encryption was true" in sentence
+
+
+def test_whether_secrets_are_encrypted_is_seen_in_the_datastore_and_not_in_a_file_that_is_gone() -> None:
+    assert told_on({"existing": True, "encrypts": True}, {"secrets-encryption": True}) == []
+    (sentence,) = told_on({"existing": True, "encrypts": False}, {"secrets-encryption": True})
+    assert "secrets-encryption was false" in sentence
 
 
 def test_another_token_is_refused() -> None:

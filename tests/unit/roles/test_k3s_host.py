@@ -40,6 +40,7 @@ GOOD = Host(
     stale=False,
     other_role="",
     existing=False,
+    encrypts=False,
     token_sha256="",
     environment={},
     config={},
@@ -241,3 +242,14 @@ def test_configuration_and_environment_are_read_as_k3s_does(root: Path, no_unit:
     folder = "/etc/rancher/k3s/config.yaml"
     assert list(host.config) == [folder, f"{folder}.d/10.yaml", f"{folder}.d/20.YML"]
     assert host.environment == {"/etc/systemd/system/k3s.service.env": ["K3S_TOKEN", "HTTP_PROXY"]}
+
+
+@pytest.mark.parametrize(("text", "encrypts"), [(None, False), ("", False), ("{}", True)])
+def test_a_datastore_whose_secrets_are_encrypted_is_known_by_its_keys(
+    root: Path, no_unit: FakeRun, text: str | None, encrypts: bool
+) -> None:
+    keys = root / "var/lib/rancher/k3s/server/cred/encryption-config.json"
+    keys.parent.mkdir(parents=True)
+    if text is not None:
+        keys.write_text(text)
+    assert inspect(no_unit, 6443, root).encrypts is encrypts
