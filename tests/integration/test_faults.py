@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.full]
 
 # File systems of their own, to be filled: where Ansible puts files first, and where K3s unpacks itself.
 DISKS = {"/root/.ansible": 300, "/var/lib/rancher": 1500}
-INGEST = "/var/lib/containerd/io.containerd.content.v1.content/ingest"
+CONTENT = "/var/lib/containerd/io.containerd.content.v1.content"
 BIG = "filler"
 # The preflight would refuse: here the disk fills only after it.
 LATE = ["--extra-vars", json.dumps({"k3s_min_disk_mb": 1})]
@@ -106,13 +106,14 @@ def test_a_disk_that_is_full_while_images_are_imported_costs_no_service(lab: Lab
     names = shell(lab.hosts, host, "ctr -n k8s.io images ls -q | grep coredns").split()
     running = pods(lab, host)
     shell(lab.hosts, host, f"ctr -n k8s.io images rm --sync {' '.join(names)}")
-    # The folder alone that containerd writes into first: a kubelet that sees a full disk evicts pods, whoever fills it.
-    shell(lab.hosts, host, f"mount -t tmpfs -o size=500k tmpfs {INGEST}")
+    # The place of layers alone: a kubelet that sees a full disk evicts pods, whoever has filled it.
+    small = f"mount -t tmpfs -o size=500k tmpfs {CONTENT} && mkdir -p {CONTENT}/ingest {CONTENT}/blobs/sha256"
+    shell(lab.hosts, host, small)
     try:
         said = told(playbook(lab.paths, "edgefleet.wasm.site", *LATE))
         assert ask(lab.hosts, host)
     finally:
-        shell(lab.hosts, host, f"umount {INGEST}")
+        shell(lab.hosts, host, f"umount {CONTENT}")
     assert "no space left on device" in said, said[-2000:]
     run = playbook(lab.paths, "edgefleet.wasm.site", *LATE)
     assert run.returncode == 0, run.stdout + run.stderr
