@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,6 +276,17 @@ def unit_properties(run: RunCommand, *names: str, unit: str = UNIT) -> dict[str,
     if rc != 0:
         raise K3sError(f"`systemctl show {unit}` ended with {rc}: {_last_line(err)}")
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+
+def units_differing(run: RunCommand, wanted: Mapping[str, bool]) -> list[str]:
+    """Those of the units that are not both enabled and running, or neither of both. Looks only."""
+    differing = []
+    for name, up in wanted.items():
+        unit = unit_properties(run, "ActiveState", "UnitFileState", unit=name)
+        seen = (unit.get("ActiveState") == "active", unit.get("UnitFileState") == "enabled")
+        if seen != (up, up):
+            differing.append(name)
+    return differing
 
 
 def journal(run: RunCommand, selection: str, lines: int) -> list[str]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.files import write_atomically
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import RunCommand, unit_properties
 
 BEGIN = "# BEGIN edgefleet: written by the role k3s\n"
 END = "# END edgefleet\n"
@@ -85,16 +84,6 @@ class Files:
         for path in sorted(self.root.glob(pattern.lstrip("/"))):
             if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077:
                 self._own(path, f"/{path.relative_to(self.root)}", SECRET)
-
-    def units_differing(self, run: RunCommand, wanted: Mapping[str, bool]) -> list[str]:
-        """Those of the units that are not both enabled and running, or neither of both. Looks only."""
-        differing = []
-        for name, up in wanted.items():
-            unit = unit_properties(run, "ActiveState", "UnitFileState", unit=name)
-            seen = (unit.get("ActiveState") == "active", unit.get("UnitFileState") == "enabled")
-            if seen != (up, up):
-                differing.append(name)
-        return differing
 
     def _write(self, name: str, content: str, mode: int, secret: bool) -> None:
         path = self._path(name)

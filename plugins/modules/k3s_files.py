@@ -103,7 +103,7 @@ import base64
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3sError
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3sError, units_differing
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_files import Files, FilesError
 
 ARGUMENTS = {
@@ -149,9 +149,8 @@ def main() -> None:
             files.absent(name)
         for pattern in params["private"]:
             files.private(pattern)
-        differing = files.units_differing(
-            module.run_command, {name: module.boolean(up) for name, up in params["units"].items()}
-        )
+        wanted = {name: module.boolean(up) for name, up in params["units"].items()}
+        differing = units_differing(module.run_command, wanted)
     except (FilesError, K3sError, OSError) as error:
         module.fail_json(msg=str(error), changed=bool(files.done), written=files.done)
     module.exit_json(changed=bool(files.done), written=files.done, diff=files.diff, units_differing=differing)

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_files import BEGIN, END, Files, FilesError
 
-from tests.unit.roles.conftest import FakeRun
-
 
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
@@ -128,23 +126,3 @@ def test_a_folder_keeps_its_mode(files: Files, tmp_path: Path) -> None:
     files.folder("/var/logs", 0o700)
     assert mode(tmp_path / "var/logs") == 0o700
     assert files.done == ["/var/logs"]
-
-
-@pytest.mark.parametrize(
-    ("state", "wanted", "differs"),
-    [
-        (("active", "enabled"), True, False),
-        (("active", "disabled"), True, True),
-        (("inactive", "enabled"), True, True),
-        (("inactive", "disabled"), False, False),
-        (("inactive", ""), False, False),
-        (("active", "disabled"), False, True),
-        (("inactive", "enabled"), False, True),
-    ],
-)
-def test_a_unit_that_is_not_as_it_should_be_is_named(
-    files: Files, run: FakeRun, state: tuple[str, str], wanted: bool, differs: bool
-) -> None:
-    run.on("systemctl show a.timer", "ActiveState={}\nUnitFileState={}\n".format(*state))
-    assert files.units_differing(run, {"a.timer": wanted}) == (["a.timer"] if differs else [])
-    assert files.done == []

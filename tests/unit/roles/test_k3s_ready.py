@@ -14,6 +14,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import (
     Readiness,
     cause_of,
     journal_errors,
+    units_differing,
     wait_until_ready,
 )
 
@@ -245,3 +246,23 @@ def test_a_server_that_is_away_is_waited_for(run: FakeRun, clock: Clock) -> None
 def test_a_server_has_no_such_cause(run: FakeRun) -> None:
     assert readiness(run).cause() is None
     assert run.commands == []
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "differs"),
+    [
+        (("active", "enabled"), True, False),
+        (("active", "disabled"), True, True),
+        (("inactive", "enabled"), True, True),
+        (("inactive", "disabled"), False, False),
+        (("inactive", ""), False, False),
+        (("active", "disabled"), False, True),
+        (("inactive", "enabled"), False, True),
+    ],
+)
+def test_a_unit_that_is_not_as_it_should_be_is_named(
+    run: FakeRun, state: tuple[str, str], wanted: bool, differs: bool
+) -> None:
+    run.on("systemctl show a.timer", "ActiveState={}\nUnitFileState={}\n".format(*state))
+    assert units_differing(run, {"a.timer": wanted}) == (["a.timer"] if differs else [])
+    assert len(run.commands) == len(run.ran("systemctl show")), "it looks only"
