@@ -120,7 +120,7 @@ def lab_stages() -> list[Stage]:
     """The main job on a fresh host, then what must hold on it; always taken down."""
     lab = ("python", "-m", "lab")
     return [
-        Stage("lab", ((*lab, "run", "--name", TEST_LAB),)),
+        Stage("lab", (("python", "-m", "tests.integration.packet_filter"), (*lab, "run", "--name", TEST_LAB))),
         Stage("integration", (("pytest", "-q", "--durations=25", "-m", "lab and not full", "tests/integration"),)),
         Stage("lab down", ((*lab, "down", "--name", TEST_LAB),), always=True),
     ]

@@ -11,11 +11,19 @@ from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.session import Lab
 from tests.integration.hosts import TEST_LAB, lab_command, lab_of
+from tests.integration.packet_filter import remove_orphans
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_dropped_by_the_dead() -> None:
+    """No rule of an earlier run that was killed stands in the way of this one."""
+    remove_orphans()
 
 
 def brought_up(name: str, *options: str) -> Iterator[Lab]:
-    subprocess.run(lab_command("up", "--name", name, "--count", "1", *options), cwd=CHECKOUT, check=True, timeout=900)
+    up = lab_command("up", "--name", name, "--count", "1", *options)
     try:
+        subprocess.run(up, cwd=CHECKOUT, check=True, timeout=900)
         yield lab_of(name)
     finally:
         subprocess.run(lab_command("down", "--name", name), cwd=CHECKOUT, check=True, timeout=300)

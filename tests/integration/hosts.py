@@ -18,9 +18,11 @@ from lab.hosts import Host, HostKind
 from lab.paths import CHECKOUT, LabPaths
 from lab.progress import Progress
 from lab.session import Lab
+from tests.integration.packet_filter import dropping
 
 # The lab that `python -m tests.stages test` brings up before these tests and takes down after them.
 TEST_LAB = "test"
+NO_COLOUR = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
 RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=\d+\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)"
 )
@@ -36,17 +38,29 @@ def lab_command(*words: str) -> list[str]:
     return [sys.executable, "-m", "lab", *words]
 
 
+def playbook_command(paths: LabPaths, *words: str) -> list[str]:
+    """ansible-playbook against a lab."""
+    return [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(paths.inventory), *words]
+
+
 def playbook(paths: LabPaths, *words: str) -> subprocess.CompletedProcess[str]:
     """Run ansible-playbook against a lab; output without colours."""
     return subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(paths.inventory), *words],
+        playbook_command(paths, *words),
         cwd=CHECKOUT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        env=NO_COLOUR,
         capture_output=True,
         text=True,
         check=False,
         timeout=900,
     )
+
+
+def prepared(lab: Lab, *words: str) -> None:
+    """Its hosts have been through site and deploy, with these words on the command line."""
+    for name in ("site", "deploy"):
+        run = playbook(lab.paths, f"edgefleet.wasm.{name}", *words)
+        assert run.returncode == 0, run.stdout + run.stderr
 
 
 def recap(output: str) -> dict[str, dict[str, int]]:
@@ -88,14 +102,8 @@ def no_way_out(host: Host) -> Iterator[None]:
     The rules stand on this machine, so they hold while the host reboots.
     """
     network = ipaddress.ip_network(f"{host.address}/24", strict=False)
-    rules = [
-        ["FORWARD", "-s", host.address, "!", "-d", str(network), "-j", "DROP"],
-        ["INPUT", "-s", host.address, "-p", "udp", "--dport", "53", "-j", "DROP"],
-    ]
-    for rule in rules:
-        subprocess.run(["iptables", "-I", *rule], check=True)
-    try:
+    with dropping(
+        ["FORWARD", "-s", host.address, "!", "-d", str(network)],
+        ["INPUT", "-s", host.address, "-p", "udp", "--dport", "53"],
+    ):
         yield
-    finally:
-        for rule in rules:
-            subprocess.run(["iptables", "-D", *rule], check=True)

@@ -15,7 +15,7 @@ import pytest
 from lab.hosts import Host
 from lab.session import Lab
 from tests.integration.conftest import brought_up
-from tests.integration.hosts import ask, playbook, recap, shell, until
+from tests.integration.hosts import ask, playbook, prepared, recap, shell, until
 from tests.unit.keeper.conftest import Pair, make_pair
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
@@ -81,9 +81,7 @@ def lab() -> Iterator[Lab]:
 def hosts(lab: Lab) -> tuple[Host, Host]:
     """Two sites, prepared; the application and its data on the first alone."""
     first, second = (one.host for one in lab.hosts.status())
-    for words in ("site", "deploy"):
-        run = playbook(lab.paths, f"edgefleet.wasm.{words}")
-        assert run.returncode == 0, run.stdout + run.stderr
+    prepared(lab)
     shell(lab.hosts, first, f"k3s kubectl apply -f - <<'E'\n{APPLICATION}\nE")
     shell(lab.hosts, first, "k3s kubectl -n exam rollout status deployment/api --timeout=120s")
     shell(lab.hosts, first, f"mkdir -p /srv/app && echo {ANSWER} > /srv/app/note && chmod 0640 /srv/app/note")

@@ -33,6 +33,7 @@ from lab.hosts import Host
 from lab.progress import Progress
 from lab.session import Lab
 from tests.integration.hosts import no_way_out, until
+from tests.integration.packet_filter import dropping
 from tests.integration.pulumi_site import PROJECTS, Site, ready, site_of
 from tests.integration.put import put
 
@@ -232,18 +233,10 @@ def test_an_alert_and_metrics_reach_the_hub(watched: Site, hub: Hub) -> None:
 @contextmanager
 def offline(site: Site) -> Iterator[None]:
     """Nothing gets from the host to the hub, nor anywhere else."""
-    rules = [
-        ["INPUT", "-s", site.host.address, "-p", "tcp", "--dport", str(port), "-j", "DROP"]
-        for port in (ALERTS_PORT, METRICS_PORT)
-    ]
-    for rule in rules:
-        subprocess.run(["iptables", "-I", *rule], check=True)
-    try:
-        with no_way_out(site.host):
-            yield
-    finally:
-        for rule in rules:
-            subprocess.run(["iptables", "-D", *rule], check=True)
+    ports = (ALERTS_PORT, METRICS_PORT)
+    rules = (["INPUT", "-s", site.host.address, "-p", "tcp", "--dport", str(port)] for port in ports)
+    with dropping(*rules), no_way_out(site.host):
+        yield
 
 
 @pytest.mark.full

@@ -10,7 +10,7 @@ import pytest
 
 from lab.session import Lab
 from tests.integration.conftest import brought_up
-from tests.integration.hosts import playbook, recap, shell
+from tests.integration.hosts import playbook, prepared, recap, shell
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 
@@ -50,9 +50,7 @@ def explained(line: str) -> bool:
 def test_reset_leaves_the_host_as_it_was(lab: Lab) -> None:
     confirmed = ("edgefleet.wasm.reset", "--extra-vars", "edgefleet_reset_confirm=true")
     before = look(lab)
-    for words in (("edgefleet.wasm.site",), ("edgefleet.wasm.deploy",)):
-        run = playbook(lab.paths, *words)
-        assert run.returncode == 0, run.stdout + run.stderr
+    prepared(lab)
     assert look(lab) != before
 
     told = playbook(lab.paths, *confirmed, "--check")

@@ -11,12 +11,22 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirro
 from lab.hosts import Host
 from lab.session import Lab
 from tests.integration.conftest import brought_up
-from tests.integration.hosts import ask, playbook, shell, until
-from tests.integration.upgrades import BROKEN, CURRENT, OTHER, build, declared, killed_at, pods, versions, with_broken
+from tests.integration.hosts import ask, playbook, prepared, shell, until
+from tests.integration.upgrades import (
+    BROKEN,
+    CURRENT,
+    ENDED,
+    OTHER,
+    build,
+    declared,
+    killed_at,
+    pods,
+    status,
+    versions,
+    with_broken,
+)
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
-
-ENDED = "no change is under way"
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +44,8 @@ def mirror(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Mirror:
 def host(lab: Lab) -> Host:
     """A site with its workload."""
     (found,) = (one.host for one in lab.hosts.status())
-    for words in ("site", "deploy"):
-        run = playbook(lab.paths, f"edgefleet.wasm.{words}")
-        assert run.returncode == 0, run.stdout + run.stderr
+    prepared(lab)
     return found
-
-
-def status(lab: Lab, host: Host) -> str:
-    return shell(lab.hosts, host, "edgefleet-keeper status")
 
 
 def test_a_program_that_does_not_start_is_taken_back_by_the_host(lab: Lab, host: Host, mirror: Mirror) -> None:

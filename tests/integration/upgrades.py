@@ -22,12 +22,18 @@ from lab.builders.base import host_arch
 from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.session import Lab
-from tests.integration.hosts import lab_command, shell
+from tests.integration.hosts import NO_COLOUR, lab_command, playbook_command, shell
 
 CURRENT = "v1.30.4+k3s1"
 # The same Kubernetes under another version of K3s, as K3s numbers its own fixes: its components are compiled already.
 OTHER = "v1.30.4+k3s2"
 BROKEN = "v1.30.5+k3s1"
+# What a restart of K3s may cost a Service of a site, at the worst: the restart itself (14 s on two cores); a kubelet
+# that reports its node as not ready for one report (2 s, see the role k3s); and the time until it mends what was then
+# said of its pods (10 s, a constant of its own). Most restarts cost nothing; the test says what it was.
+RESTART_COSTS_SECONDS = 30.0
+# What the keeper's status says between changes.
+ENDED = "no change is under way"
 # It says who it is, and does not start.
 BROKEN_PROGRAM = f"""#!/bin/sh
 [ "$1" != --version ] || {{ echo "k3s version {BROKEN} (00000000)"; exit 0; }}
@@ -59,18 +65,39 @@ def with_broken(lab: Lab, folder: Path) -> Mirror:
     return mirror
 
 
-def killed_at(lab: Lab, words: list[str], task: str) -> None:
-    """Run a playbook and kill it, with all its children, when it comes to a task."""
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(lab.paths.inventory), *words]
+@contextmanager
+def at_task(lab: Lab, words: list[str], task: str) -> Iterator[subprocess.Popen[str]]:
+    """A playbook that has come to a task, the rest of its output unread."""
     seen = ""
-    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+    with subprocess.Popen(
+        playbook_command(lab.paths, *words),
+        cwd=CHECKOUT,
+        env=NO_COLOUR,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as run:
         assert run.stdout is not None
         for line in run.stdout:
             seen += line
             if re.search(rf"TASK \[{task}", line):
-                os.killpg(run.pid, signal.SIGKILL)
                 break
-    assert run.returncode == -signal.SIGKILL, f"ended before {task}:\n{seen[-3000:]}"
+        else:
+            raise AssertionError(f"ended before {task}:\n{seen[-3000:]}")
+        yield run
+
+
+def killed_at(lab: Lab, words: list[str], task: str) -> None:
+    """Run a playbook and kill it, with all its children, when it comes to a task."""
+    with at_task(lab, words, task) as run:
+        os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == -signal.SIGKILL, f"ended before {task}"
+
+
+def status(lab: Lab, host: Host) -> str:
+    """What the host says of its changes."""
+    return shell(lab.hosts, host, "edgefleet-keeper status")
 
 
 def versions(lab: Lab, host: Host) -> set[str]:
@@ -86,9 +113,12 @@ def pods(lab: Lab, host: Host) -> str:
     return shell(lab.hosts, host, f"k3s kubectl -n {workload.NAMESPACE} get pods {columns}")
 
 
-def events(lab: Lab, host: Host) -> str:
-    """What the cluster noticed, for a failure's message."""
-    return shell(lab.hosts, host, "k3s kubectl get events -A --sort-by=.lastTimestamp | tail -n 60")
+def noticed(lab: Lab, host: Host) -> str:
+    """What the host says of its node, its pods and its last start of K3s, for a person who has only this."""
+    states = "k3s kubectl get nodes,pods,endpointslices -A -o wide --no-headers | cut -c -150"
+    lines = "Node became|NodeNotReady|ready status|[Ee]vict|Predicate|unhealthy|may not have completed|Fast updating"
+    journal = f"journalctl -u k3s -o short-precise --since '3 min ago' | grep -E '{lines}' | tail -n 30 | cut -c 8-250"
+    return shell(lab.hosts, host, f"{states}; {journal}")
 
 
 @contextmanager
