@@ -60,11 +60,16 @@ options:
         description: Annotations that every container of the runtime gets.
         type: dict
         required: true
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: full
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

@@ -41,11 +41,15 @@ attributes:
     support: full
   diff_mode:
     support: full
+  platform:
+    support: full
+    platforms: posix
 requirements:
   - containerd 2 on the host, as the role edgefleet.wasm.containerd installs it
 author:
   - The edgefleet maintainers
 extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
   - edgefleet.wasm.artifact
 """
 

@@ -15,11 +15,16 @@ options:
     description: Seconds to wait for its answer.
     type: int
     default: 30
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

@@ -31,9 +31,13 @@ attributes:
     support: full
   diff_mode:
     support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
   - edgefleet.wasm.artifact
 """
 

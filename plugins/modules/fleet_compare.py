@@ -38,9 +38,16 @@ options:
     type: str
     choices: [none, slower, unproven]
     default: none
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

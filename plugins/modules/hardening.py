@@ -120,11 +120,16 @@ options:
         type: list
         elements: str
         default: []
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: full
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

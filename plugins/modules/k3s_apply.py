@@ -34,6 +34,8 @@ options:
   bundle:
     description: For the action plugin, which passes on here what it has read. Not for use in a playbook.
     type: str
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
@@ -41,6 +43,9 @@ attributes:
   diff_mode:
     support: full
     details: The values of Secrets are masked by kubectl.
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

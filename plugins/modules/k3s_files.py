@@ -66,12 +66,17 @@ options:
         which are not so, for M(ansible.builtin.systemd_service).
     type: dict
     default: {}
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: partial
     details: Secrets are left out.
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

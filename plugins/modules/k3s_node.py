@@ -37,12 +37,17 @@ options:
   owner:
     description: Objects that carry this label C(edgefleet.wasm/part) and are not in O(objects) are removed.
     type: str
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
     details: Without a K3s that answers, nothing is compared and a change is reported.
   diff_mode:
     support: full
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

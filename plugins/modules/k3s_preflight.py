@@ -76,11 +76,16 @@ options:
   port:
     description: For the action plugin, which passes on the port that K3s takes. Not for use in a playbook.
     type: int
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

@@ -20,11 +20,16 @@ options:
     description: Must be true. The data can't be brought back.
     type: bool
     required: true
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: full
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

@@ -19,11 +19,16 @@ options:
     description: The port of the server (C(https-listen-port)).
     type: int
     default: 6443
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

@@ -48,9 +48,16 @@ options:
     description: Seconds within which a source has to answer.
     type: int
     default: 5
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

@@ -34,11 +34,16 @@ options:
     description: The certificate on the host that backups are encrypted for.
     type: path
     default: /etc/edgefleet/backup.crt
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

@@ -42,12 +42,17 @@ options:
   source:
     description: For the action plugin, which passes on where the decrypted backup is. Not for use in a playbook.
     type: path
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
     details: Decrypts and checks the backup on the controller; the host is not asked.
   diff_mode:
     support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

@@ -31,12 +31,17 @@ options:
     description: With C(kept) and C(rolled_back), seconds until all must be well.
     type: int
     default: 300
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
     details: With C(begun) it looks whether the change might begin, where K3s is; nothing is kept or watched.
   diff_mode:
     support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

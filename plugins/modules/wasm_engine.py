@@ -40,11 +40,16 @@ options:
   passed:
     description: For the action plugin, which passes on here what it found in the mirror. Not for use in a playbook.
     type: dict
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """

@@ -45,11 +45,16 @@ options:
     description: The pins of the operator's archives, by version and architecture, each with C(file) and C(sha256).
     type: dict
     default: {}
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
+  platform:
+    support: full
+    platforms: posix
 requirements:
   - apt and dpkg on the controller
   - for engines patchelf, for C(lean) also a C compiler for the hosts' architecture and pyelftools

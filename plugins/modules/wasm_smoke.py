@@ -111,6 +111,17 @@ options:
 notes:
   - Needs root on the host.
   - In check mode no container is started; the identity is read, and every line is C(not_applicable).
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: partial
+    details: The host is identified; nothing is run on it, and no report is written.
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: posix
 author:
   - The edgefleet maintainers
 """
