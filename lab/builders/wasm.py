@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import probes
+from ansible_collections.edgefleet.wasm.plugins.module_utils.wasm_module import is_native, sections
 
 from lab.builders import archive, oci
 from lab.builders.base import Builder, digest, host_arch
@@ -29,8 +30,6 @@ WASM_TARGET = "wasm32-wasip1"
 # Not root, as a number: Kubernetes takes no name as proof of that.
 USER = "65532:65532"
 PORT = 8080
-# Custom section that holds the ahead-of-time code, at the end of what otherwise is the plain module.
-AOT_SECTION = b"wasmedge"
 # fib(30): some 4 ms ahead of time, some 200 ms interpreted. The gap is so wide that a busy machine does not close it.
 FIB = "30"
 FASTER_AT_LEAST = 4
@@ -56,34 +55,6 @@ def check_engine(toolchain: Toolchain) -> None:
         )
 
 
-def sections(module: bytes) -> list[tuple[int, bytes]]:
-    """The sections of a Wasm module: id and content."""
-    if not module.startswith(b"\0asm\x01\0\0\0"):
-        raise ValueError("not a WebAssembly module of version 1")
-    found, at = [], 8
-    while at < len(module):
-        kind, at = module[at], at + 1
-        size, at = _unsigned(module, at)
-        found.append((kind, module[at : at + size]))
-        at += size
-    return found
-
-
-def _unsigned(data: bytes, at: int) -> tuple[int, int]:
-    """A LEB128 number and the place after it."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
-        if not byte & 0x80:
-            return value, at
-
-
-def _is_native_code(section: tuple[int, bytes]) -> bool:
-    kind, content = section
-    return kind == 0 and content[: 1 + len(AOT_SECTION)] == bytes([len(AOT_SECTION)]) + AOT_SECTION
-
-
 def compile_ahead(toolchain: Toolchain, folder: Path, name: str) -> Path:
     """From `<name>.wasm` in the folder to `<name>.aot.wasm`: the same module, with native code beside it."""
     plain, compiled = folder / f"{name}.wasm", folder / f"{name}.aot.wasm"
@@ -97,7 +68,7 @@ def compile_ahead(toolchain: Toolchain, folder: Path, name: str) -> Path:
         results=folder,
     )
     made = sections(compiled.read_bytes())
-    rest = [section for section in made if not _is_native_code(section)]
+    rest = [section for section in made if not is_native(section)]
     if len(made) != len(rest) + 1 or rest != sections(plain.read_bytes()):
         raise LabError(
             f"{compiled}: `{ENGINE} compile` did not add native code to {plain.name}; see {name}.compile.log there."

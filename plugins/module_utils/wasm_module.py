@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 MAGIC = b"\0asm"
 VERSION = b"\1\0\0\0"
+CUSTOM_SECTION = 0
 # The custom section that holds native code, at the end of what otherwise is the plain module.
 NATIVE_SECTION = b"wasmedge"
 # How native code ends that was made for a newer processor, as a runtime passes it on; and in words.
 ILLEGAL_INSTRUCTION = 128 + signal.SIGILL
 NEWER_PROCESSOR = "ended by an illegal instruction: its code was compiled for a newer processor than this host's"
-_CUSTOM = 0
 _SYSTEMS = {1: "linux", 2: "macos", 3: "windows"}
 _ARCHITECTURES = {1: "amd64", 2: "arm64", 3: "riscv64"}
 
@@ -55,7 +55,7 @@ def unsigned(data: bytes, at: int) -> tuple[int, int]:
 def is_native(section: tuple[int, bytes]) -> bool:
     """Whether a section holds WasmEdge's native code."""
     kind, content = section
-    return kind == _CUSTOM and content.startswith(bytes([len(NATIVE_SECTION)]) + NATIVE_SECTION)
+    return kind == CUSTOM_SECTION and content.startswith(bytes([len(NATIVE_SECTION)]) + NATIVE_SECTION)
 
 
 def native(module: bytes) -> Native | None:

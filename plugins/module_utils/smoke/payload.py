@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
-
-_MAGIC = b"\0asm\1\0\0\0"
+from ansible_collections.edgefleet.wasm.plugins.module_utils.wasm_module import CUSTOM_SECTION, sections
 
 
 @dataclass(frozen=True)
@@ -87,33 +85,12 @@ def _decoded(modules: Mapping[str, str]) -> dict[str, bytes]:
 
 def same_module(one: bytes, other: bytes) -> bool:
     """Whether two modules are one but for custom sections: names, debug information, an engine's native code."""
-    essence = _essence(one)
-    return essence is not None and essence == _essence(other)
+    try:
+        return _essence(one) == _essence(other)
+    except ValueError:
+        return False
 
 
-def _essence(module: bytes) -> str | None:
-    """A hash of all sections that mean something to an interpreter; None if these are no sections of a module."""
-    if not module.startswith(_MAGIC):
-        return None
-    digest = hashlib.sha256()
-    at = len(_MAGIC)
-    while at < len(module):
-        section = module[at]
-        size, begin = _leb128(module, at + 1)
-        end = begin + size
-        if size < 0 or end > len(module):
-            return None
-        if section != 0:
-            digest.update(module[at:end])
-        at = end
-    return digest.hexdigest()
-
-
-def _leb128(data: bytes, at: int) -> tuple[int, int]:
-    """An unsigned number in WebAssembly's variable length, and where the next byte is; -1 if it is cut or too long."""
-    value = 0
-    for index, byte in enumerate(data[at : at + 5]):
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return value, at + index + 1
-    return -1, at
+def _essence(module: bytes) -> list[tuple[int, bytes]]:
+    """All sections that mean something to an interpreter; ValueError if these are no sections of a module."""
+    return [section for section in sections(module) if section[0] != CUSTOM_SECTION]

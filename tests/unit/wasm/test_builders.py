@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import probes
+from ansible_collections.edgefleet.wasm.plugins.module_utils.wasm_module import NATIVE_SECTION
 
 from lab import workload
 from lab.builders import wasm
@@ -21,7 +22,7 @@ from lab.builders.toolchain import Toolchain
 from lab.errors import LabError
 
 PLAIN = b"\0asm\x01\0\0\0" + b"\x01\x03abc"
-NATIVE = bytes([0, 1 + len(wasm.AOT_SECTION) + 4, len(wasm.AOT_SECTION)]) + wasm.AOT_SECTION + b"code"
+NATIVE = bytes([0, 1 + len(NATIVE_SECTION) + 4, len(NATIVE_SECTION)]) + NATIVE_SECTION + b"code"
 
 
 class FakeToolchain:
@@ -203,17 +204,6 @@ def test_a_wrong_result_is_refused(toolchain: Any, work: Path) -> None:
     toolchain.said = lambda _: (0, f"fib {wasm.FIB} 832041 4000000\n")
     with pytest.raises(LabError, match="does not run as it should; it said: 'fib 30 832041"):
         wasm.Probes(toolchain, "amd64").build(work)
-
-
-@pytest.mark.parametrize("module", [b"", b"\x7fELF", b"\0asm\x0d\0\x01\0"])
-def test_what_is_no_module_has_no_sections(module: bytes) -> None:
-    with pytest.raises(ValueError, match="not a WebAssembly module"):
-        wasm.sections(module)
-
-
-def test_sections_are_read_with_long_sizes() -> None:
-    content = b"x" * 300
-    assert wasm.sections(PLAIN + b"\x0b\xac\x02" + content) == [(1, b"abc"), (11, content)]
 
 
 class TestManifests:
