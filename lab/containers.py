@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import firewall, ssh
+from lab import cgroups, firewall, ssh
 from lab.errors import LabError
 from lab.hosts import Host, mac, place
 from lab.paths import LabPaths
@@ -185,6 +185,7 @@ class ContainerHosts(ReachedBySsh):
             ssh.ensure_key(ssh.host_key(self.paths, host.name), self.container(host.name), self._run)
         ssh.write_known_hosts(self.paths, hosts)
         self._filter()
+        cgroups.sweep()
         with progress.step(f"hosts: {', '.join(names)}") as step:
             for host in hosts:
                 step.update(f"{host.name} starts")
@@ -206,6 +207,7 @@ class ContainerHosts(ReachedBySsh):
         for name in found["network"]:
             self.podman("network", "rm", "--force", name)
         firewall.remove(self.paths.id, self._run, self.podman.root())
+        cgroups.sweep()
 
     def names(self) -> list[str]:
         """The hosts that have a container, in their order."""
