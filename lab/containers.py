@@ -185,7 +185,6 @@ class ContainerHosts(ReachedBySsh):
             ssh.ensure_key(ssh.host_key(self.paths, host.name), self.container(host.name), self._run)
         ssh.write_known_hosts(self.paths, hosts)
         self._filter()
-        cgroups.sweep()
         with progress.step(f"hosts: {', '.join(names)}") as step:
             for host in hosts:
                 step.update(f"{host.name} starts")
@@ -193,6 +192,8 @@ class ContainerHosts(ReachedBySsh):
             for host in hosts:
                 step.update(f"{host.name} boots")
                 self._wait(host, progress)
+        if hosts and cgroup_version == "v1":
+            self.exec(hosts[0].name, cgroups.sweep())
         return hosts
 
     def down(self, progress: Progress) -> None:
@@ -207,7 +208,6 @@ class ContainerHosts(ReachedBySsh):
         for name in found["network"]:
             self.podman("network", "rm", "--force", name)
         firewall.remove(self.paths.id, self._run, self.podman.root())
-        cgroups.sweep()
 
     def names(self) -> list[str]:
         """The hosts that have a container, in their order."""
