@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke import kube_api, pods, sandboxes
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers import owner
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.kube_api import KubeApi
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.kube_api import Ask, KubeApi
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import SmokeError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.pods import Pods
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import Ended
@@ -79,8 +79,22 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pods, "_LOG_SECONDS", 0.1)
 
 
-def on(cluster: FakeCluster, tmp_path: Path) -> Pods:
-    return Pods(cluster, tmp_path, "pause:3.6", owner(), tmp_path, tmp_path / "volumes", lambda: NOW, "edge1")
+def on(cluster: FakeCluster, tmp_path: Path, ask: Ask | None = None) -> Pods:
+    return Pods(ask or cluster, tmp_path, "pause:3.6", owner(), tmp_path, tmp_path / "volumes", lambda: NOW, "edge1")
+
+
+def test_no_pod_ends_while_another_is_measured_and_few_stand_at_once(tmp_path: Path) -> None:
+    cluster = FakeCluster(tmp_path)
+    stood: list[int] = []
+
+    def seen(method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        stood.append(len(cluster.pods))
+        return cluster(method, path, body)
+
+    on(cluster, tmp_path, seen).in_turn("text", 7)
+    assert max(stood) == 10
+    assert len(cluster.made) == 16
+    assert stood == [0, *range(10), *range(10, 0, -1), *range(6), *range(6, 0, -1)]
 
 
 def test_pods_of_both_kinds_in_turn_and_gone_afterwards(tmp_path: Path) -> None:

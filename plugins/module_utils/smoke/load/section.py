@@ -72,7 +72,7 @@ class Pace:
         return WARM_UP_SECONDS + self.seconds + COOL_DOWN_SECONDS
 
 
-PACE: Mapping[Level, Pace] = {Level.STANDARD: Pace(4, 2), Level.FULL: Pace(10, 3)}
+PACE: Mapping[Level, Pace] = {Level.STANDARD: Pace(3, 2), Level.FULL: Pace(10, 3)}
 
 
 @dataclass(frozen=True)
