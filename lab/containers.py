@@ -224,6 +224,8 @@ class ContainerHosts(ReachedBySsh):
             self.podman("wait", self.container(name))
         else:
             self.podman("stop", "--time", "60", self.container(name))
+        # Before K3s looks: what its containers had is gone with a real host's kernel.
+        self._run([*self.podman.root(), *cgroups.sweep()], check=False)
         self._start(name)
         self._wait(host, Progress())
 
