@@ -176,7 +176,7 @@ class ContainerHosts(ReachedBySsh):
     def up(self, names: Sequence[str], progress: Progress) -> list[Host]:
         """These hosts and no others of this lab, running and reachable by ssh."""
         image = self._image()
-        cgroup_version = self.podman("info", "--format", "{{.Host.CgroupsVersion}}")[1].strip()
+        cgroup_version = self._cgroup_version()
         hosts = self._hosts(names)
         for surplus in set(self.names()) - set(names):
             progress.note(f"        {surplus} is not asked for any more: removed")
@@ -225,7 +225,8 @@ class ContainerHosts(ReachedBySsh):
         else:
             self.podman("stop", "--time", "60", self.container(name))
         # Before K3s looks: what its containers had is gone with a real host's kernel.
-        self._run([*self.podman.root(), *cgroups.sweep()], check=False)
+        if self._cgroup_version() == "v1":
+            self._run([*self.podman.root(), *cgroups.sweep()], check=False)
         self._start(name)
         self._wait(host, Progress())
 
@@ -239,6 +240,9 @@ class ContainerHosts(ReachedBySsh):
             f"{name} is a container: its kernel is this machine's, which need not have netem and is not the lab's to "
             f"slow down. Delay ({delay or 'off'}) is for virtual machines: python -m lab up --name NAME --hosts vm"
         )
+
+    def _cgroup_version(self) -> str:
+        return self.podman("info", "--format", "{{.Host.CgroupsVersion}}")[1].strip()
 
     # What ReachedBySsh asks for
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirro
 from lab.hosts import Host
 from lab.session import Lab
 from tests.integration.hosts import playbook, recap
-from tests.integration.upgrades import (
-    CURRENT,
-    OTHER,
-    RESTART_COSTS_SECONDS,
-    asked_throughout,
-    build,
-    declared,
-    noticed,
-    pods,
-    versions,
-)
+from tests.integration.upgrades import CURRENT, OTHER, asked_throughout, build, declared, noticed, pods, versions
 
 pytestmark = pytest.mark.lab
 
@@ -43,12 +32,8 @@ def test_up_and_back_while_the_workload_answers(lab: Lab, host: Host, tmp_path: 
             f"{before} to {version}: {time.monotonic() - began:.0f} s, asked {asked['requests']} times, "
             f"{len(asked['failures'])} failed, longest gap {asked['longest_gap_s']} s"
         )
-        assert pods(lab, host) == running, f"a running pod was ended\n{noticed(lab, host)}"
         assert asked["requests"] > 50
-        if asked["failures"]:
-            said = f"asked in vain {len(asked['failures'])} times, for {asked['longest_gap_s']} s:"
-            said = "\n".join([said, *asked["failures"][:3], *asked["failures"][-3:], noticed(lab, host)])
-            assert asked["longest_gap_s"] <= RESTART_COSTS_SECONDS, said
-            warnings.warn(said, stacklevel=1)
+        assert asked["failures"] == [], noticed(lab, host)
+        assert pods(lab, host) == running, f"a running pod was ended\n{noticed(lab, host)}"
     again = playbook(lab.paths, "edgefleet.wasm.site", "--check", *declared(mirror, CURRENT))
     assert recap(again.stdout)["edge1"]["changed"] == 0, again.stdout

@@ -28,9 +28,6 @@ CURRENT = "v1.30.4+k3s1"
 # The same Kubernetes under another version of K3s, as K3s numbers its own fixes: its components are compiled already.
 OTHER = "v1.30.4+k3s2"
 BROKEN = "v1.30.5+k3s1"
-# A restart of K3s costs a Service nothing, unless the kubelet's start lasts over 10 s (README of the role k3s). The
-# test says what it was, and bears this.
-RESTART_COSTS_SECONDS = 30.0
 # What the keeper's status says between changes.
 ENDED = "no change is under way"
 # It says who it is, and does not start.
