@@ -52,7 +52,8 @@ def playbook(paths: LabPaths, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        # An emulated machine's first installation takes a quarter of an hour.
+        timeout=2700,
     )
 
 

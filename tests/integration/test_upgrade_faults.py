@@ -15,12 +15,14 @@ from tests.integration.hosts import ask, playbook, prepared, shell, until
 from tests.integration.upgrades import (
     BROKEN,
     CURRENT,
+    CUTS,
     ENDED,
     OTHER,
     build,
     declared,
     killed_at,
     pods,
+    power_cut_at,
     status,
     versions,
     with_broken,
@@ -71,29 +73,10 @@ def test_a_failed_upgrade_is_told_with_its_reason(lab: Lab, host: Host, mirror: 
     assert ask(lab.hosts, host)
 
 
-# Where Ansible is killed and the power cut: before the change, in it, and while K3s is started anew.
-CUTS = [
-    r"Keep what is there, and watch",
-    r"edgefleet\.wasm\.containerd : Unpack",
-    r"edgefleet\.wasm\.k3s : Import and pin",
-    r"edgefleet\.wasm\.k3s : Wait until the node",
-    r"Keep the change if the host is well",
-]
-
-
 @pytest.mark.parametrize("task", CUTS)
 def test_a_power_cut_boots_one_of_the_two_whole(lab: Lab, host: Host, mirror: Mirror, task: str) -> None:
     """The processes go, not the kernel's page cache: a container. Virtual machines lose that too."""
-    killed_at(lab, ["edgefleet.wasm.upgrade", *declared(mirror, OTHER)], task)
-    lab.hosts.reboot(host.name, power_cut=True)
-    until("the change has ended", 240, lambda: ENDED in status(lab, host))
-    until("one version alone", 120, lambda: versions(lab, host) in ({CURRENT}, {OTHER}))
-    (version,) = versions(lab, host)
-    assert version in shell(lab.hosts, host, "k3s --version")
-    print(f"{task}: {status(lab, host)}")
-    until("the workload answers", 120, lambda: bool(ask(lab.hosts, host)))
-    back = playbook(lab.paths, "edgefleet.wasm.upgrade", *declared(mirror, CURRENT))
-    assert back.returncode == 0, back.stdout + back.stderr
+    power_cut_at(lab, host, mirror, task)
 
 
 @pytest.mark.parametrize("task", CUTS)

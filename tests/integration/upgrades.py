@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from lab.builders.base import host_arch
 from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.session import Lab
-from tests.integration.hosts import NO_COLOUR, lab_command, playbook_command, shell
+from tests.integration.hosts import NO_COLOUR, ask, lab_command, playbook, playbook_command, recap, shell, until
 
 CURRENT = "v1.30.4+k3s1"
 # The same Kubernetes under another version of K3s, as K3s numbers its own fixes: its components are compiled already.
@@ -30,6 +31,14 @@ OTHER = "v1.30.4+k3s2"
 BROKEN = "v1.30.5+k3s1"
 # What the keeper's status says between changes.
 ENDED = "no change is under way"
+# Where a change is cut: before it, in it, while K3s is started anew, and before it is kept.
+CUTS = [
+    r"Keep what is there, and watch",
+    r"edgefleet\.wasm\.containerd : Unpack",
+    r"edgefleet\.wasm\.k3s : Import and pin",
+    r"edgefleet\.wasm\.k3s : Wait until the node",
+    r"Keep the change if the host is well",
+]
 # It says who it is, and does not start.
 BROKEN_PROGRAM = f"""#!/bin/sh
 [ "$1" != --version ] || {{ echo "k3s version {BROKEN} (00000000)"; exit 0; }}
@@ -130,3 +139,43 @@ def asked_throughout(lab: Lab, host: Host, result: Path) -> Iterator[dict[str, A
             prober.send_signal(signal.SIGTERM)
             prober.wait(30)
             found.update(json.loads(result.read_text())[url])
+
+
+def up_and_back(lab: Lab, host: Host, folder: Path) -> None:
+    """Upgrade and go down again while the workload is asked: no request fails, no pod ends."""
+    mirror = Mirror(lab.paths.mirror)
+    assert versions(lab, host) == {CURRENT}
+    running = pods(lab, host)
+    for version, before in ((OTHER, CURRENT), (CURRENT, OTHER)):
+        began = time.monotonic()
+        with asked_throughout(lab, host, folder / f"{version}.json") as asked:
+            run = playbook(lab.paths, "edgefleet.wasm.upgrade", *declared(mirror, version))
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert f"K3s {version} is kept, before it was {before}" in " ".join(run.stdout.split())
+        assert versions(lab, host) == {version}
+        print(
+            f"{before} to {version}: {time.monotonic() - began:.0f} s, asked {asked['requests']} times, "
+            f"{len(asked['failures'])} failed, longest gap {asked['longest_gap_s']} s"
+        )
+        assert asked["requests"] > 50
+        assert asked["failures"] == [], f"{asked['failures']}\n{noticed(lab, host)}"
+        assert pods(lab, host) == running, f"a running pod was ended\n{noticed(lab, host)}"
+    again = playbook(lab.paths, "edgefleet.wasm.site", "--check", *declared(mirror, CURRENT))
+    assert recap(again.stdout)["edge1"]["changed"] == 0, again.stdout
+
+
+def power_cut_at(lab: Lab, host: Host, mirror: Mirror, task: str, patience: float = 1) -> None:
+    """Kill an upgrade and the host at a task: it boots one of the two versions, whole, serves, and comes back.
+
+    ``patience``: how many times slower than a machine of its own the host is.
+    """
+    killed_at(lab, ["edgefleet.wasm.upgrade", *declared(mirror, OTHER)], task)
+    lab.hosts.reboot(host.name, power_cut=True)
+    until("the change has ended", 240 * patience, lambda: ENDED in status(lab, host))
+    until("one version alone", 120 * patience, lambda: versions(lab, host) in ({CURRENT}, {OTHER}))
+    (version,) = versions(lab, host)
+    assert version in shell(lab.hosts, host, "k3s --version")
+    print(f"{task}: {status(lab, host)}")
+    until("the workload answers", 120 * patience, lambda: bool(ask(lab.hosts, host)))
+    back = playbook(lab.paths, "edgefleet.wasm.upgrade", *declared(mirror, CURRENT))
+    assert back.returncode == 0, back.stdout + back.stderr
