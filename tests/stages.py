@@ -42,8 +42,8 @@ class Stage:
     commands: tuple[tuple[str, ...], ...]
     # Run even if an earlier stage failed: takes down what the stages made.
     always: bool = False
-    # Neighbours of this kind run at the same time: each waits for its own hosts for much of its time.
-    together: bool = False
+    # Neighbours with the same word run at the same time: what one leaves of two cores the others take.
+    together: str = ""
 
 
 @dataclass
@@ -86,23 +86,23 @@ def shell_scripts() -> tuple[str, ...]:
     return (*named, *others)
 
 
-def static() -> Stage:
+def static() -> list[Stage]:
     """Everything that reads the source and runs none of it."""
-    return Stage(
-        "static",
-        (
+    stages = {
+        "static": (
             ("ruff", "check", "."),
             ("ruff", "format", "--check", "."),
-            ("mypy", *python_files()),
             ("yamllint", "--strict", *tracked("*.yml", "*.yaml")),
             ("shellcheck", *shell_scripts()),
-            # Else a collection of the same name in the home folder would be looked at in place of this one.
-            ("env", f"ANSIBLE_HOME={ROOT}/.venv/ansible", "ansible-lint"),
             # Built once, then found: the tests of the policies need them, and a build should be seen.
             POLICY_TOOLS,
             ("pytest", "-q", "-n", "2", "tests/static"),
         ),
-    )
+        "types": (("mypy", *python_files()),),
+        # Else a collection of the same name in the home folder would be looked at in place of this one.
+        "ansible-lint": (("env", f"ANSIBLE_HOME={ROOT}/.venv/ansible", "ansible-lint"),),
+    }
+    return [Stage(name, commands, together="static") for name, commands in stages.items()]
 
 
 def unit() -> Stage:
@@ -126,7 +126,7 @@ def lab_stages() -> list[Stage]:
     ]
 
 
-def molecule(*scenarios: str, hosts: str = "containers", together: bool = False) -> list[Stage]:
+def molecule(*scenarios: str, hosts: str = "containers", together: str = "") -> list[Stage]:
     """Each scenario in the order of molecule's base configuration: check, converge, idempotence, verify."""
     kind = ("env", f"EDGEFLEET_LAB_HOSTS={hosts}")
     suffix = "" if hosts == "containers" else f" {hosts}"
@@ -139,15 +139,15 @@ def molecule(*scenarios: str, hosts: str = "containers", together: bool = False)
 def tier(name: str) -> list[Stage]:
     """The stages of a tier."""
     if name == "static":
-        return [static()]
+        return static()
     if name == "unit":
         return [unit()]
-    stages = [static(), unit(), page(), *lab_stages(), *molecule("default", "agents", together=True)]
+    stages = [*static(), unit(), page(), *lab_stages(), *molecule("default", "agents", together="molecule")]
     if name == "full":
         pytest_full = ("pytest", "-q", "-m", "full")
-        stages += molecule("airgap", "hardening", "upgrade")
+        stages += molecule("airgap", "hardening", "upgrade", "backup-restore", "reset")
         stages += [Stage(f"full {path.stem[5:]}", ((*pytest_full, str(path)),)) for path in full_tests()]
-        stages += molecule("default", "hardening", hosts="vm")
+        stages += molecule("default", "hardening", "reset", hosts="vm")
     return stages
 
 
@@ -179,7 +179,7 @@ def groups(stages: list[Stage]) -> list[list[Stage]]:
     """The stages in their order, those that run together in one group."""
     found: list[list[Stage]] = []
     for stage in stages:
-        if found and stage.together and found[-1][0].together:
+        if found and stage.together and found[-1][0].together == stage.together:
             found[-1].append(stage)
         else:
             found.append([stage])

@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,17 @@ def test_dropin_is_taken_over_and_goes_with_its_variable(lab: Lab, host: Host) -
     assert configured(lab, host, "max_concurrent_downloads") == "3"
 
 
+full = partial(pytest.param, marks=pytest.mark.full)
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize(
     ("dropin", "reason"),
     [
         (OF_VERSION_2, "'io.containerd.grpc.v1.cri'.sandbox_image and would drop it without a word: that is where"),
-        (DOWNLOADS.replace("max_", "most_"), "most_concurrent_downloads and would drop it without a word"),
-        (DOWNLOADS.replace("version = 3\n", ""), "its first line has to be `version = 3`"),
-        (DOWNLOADS.replace("= 2", "= 'two'"), "containerd does not take"),
+        full(DOWNLOADS.replace("max_", "most_"), "most_concurrent_downloads and would drop it without a word"),
+        full(DOWNLOADS.replace("version = 3\n", ""), "its first line has to be `version = 3`"),
+        full(DOWNLOADS.replace("= 2", "= 'two'"), "containerd does not take"),
     ],
 )
 def test_dropin_that_would_be_lost_is_refused_and_containerd_untouched(

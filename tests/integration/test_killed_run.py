@@ -22,8 +22,11 @@ NAME = "killed"
 # What the run prints when it is in the middle of each phase.
 PHASES = {
     "host start": r"start   hosts: edge1",
+    "role hardening": r"TASK \[edgefleet\.wasm\.hardening : Apply the controls\]",
+    "role wasm_runtime": r"TASK \[edgefleet\.wasm\.wasm_runtime : Install",
     "role containerd": r"TASK \[edgefleet\.wasm\.containerd : Unpack containerd\]",
     "role k3s": r"TASK \[edgefleet\.wasm\.k3s : (Install|Write|Start)",
+    "node": r"TASK \[edgefleet\.wasm\.k3s : Wait until the node",
 }
 # A killed image build: tests/integration/lab/test_lab_hosts.py.
 COLD_PHASES = {"build": r"start   containerd .* from", "toolchain": r"start   Wasm toolchain"}
@@ -88,11 +91,12 @@ def run_again(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_killed_and_run_again(fresh_lab: Lab, phase: str) -> None:
+def test_killed_and_run_again(lab: Lab, fresh_lab: Lab, phase: str) -> None:
+    """``lab``: one whose run was not killed."""
     environment = dict(os.environ)
     kill_when(PHASES[phase], environment)
     run_again(environment)
-    assert end_state(fresh_lab) == end_state(lab_of())
+    assert end_state(fresh_lab) == end_state(lab)
 
 
 @pytest.mark.parametrize("phase", COLD_PHASES)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
+import socket
 import ssl
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -47,14 +51,14 @@ def stack(site: Site, said: list[str]) -> Iterator[Stack]:
         made.run("destroy", "--yes", "--skip-preview", check=False)
 
 
-def ask(site: Site, path: str, *, json_answer: bool = True) -> dict[str, Any]:
+def ask(site: Site, path: str) -> dict[str, Any]:
     """As a device of the site's network would: by the node port, trusting the site's CA alone."""
     authority = site.secrets(SYSTEM)[f"{SYSTEM}-tls", "ca.crt"]
     context = ssl.create_default_context(cadata=authority)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     url = f"https://{site.host.address}:{INDUSTRY.expose[0].node_port}{path}"
     with opener.open(url, timeout=10) as answer:
-        document: dict[str, Any] = json.load(answer) if json_answer else {}
+        document: dict[str, Any] = json.load(answer)
         return document
 
 
@@ -188,20 +192,45 @@ def test_what_is_wrong_is_told_once_and_costs_nothing(
     stack.run("preview", "--expect-no-changes")
 
 
-def test_a_renewed_certificate_is_served_without_a_restart(stack: Stack, site: Site) -> None:
-    """Devices that trust the site's authority notice nothing."""
-    served, pods = certificate(site), [pod["metadata"]["uid"] for pod in site.items("pods", SYSTEM)]
-    site.kubectl("delete", "secret", f"{SYSTEM}-tls", "-n", SYSTEM)
+def rotate(site: Site, stack: Stack, step: str) -> str:
+    """One step of the rotation of the site's authority, brought to the system; what a device is to trust after it."""
+    command = [sys.executable, "-m", "edgefleet_pulumi.cluster.authority", step]
+    environment = {**os.environ, "KUBECONFIG": str(site.kubeconfig)}
+    subprocess.run(command, env=environment, check=True, timeout=60)
     stack.up()
+    return site.secrets(SYSTEM)[f"{SYSTEM}-tls", "ca.crt"]
+
+
+def test_another_authority_is_served_without_a_restart_and_cuts_no_device_off(stack: Stack, site: Site) -> None:
+    before, pods = site.secrets(SYSTEM)[f"{SYSTEM}-tls", "ca.crt"], [pod["metadata"]["uid"] for pod in service(site)]
+    served = certificate(site, before)
+    both = rotate(site, stack, "announce")
+    assert before in both
+    assert certificate(site, before) == served, "nothing is signed with the new one yet"
+    rotate(site, stack, "switch")
     # The kubelet carries it into the pod, and the server reads it again every five minutes.
-    until("another certificate", 480, lambda: certificate(site) != served)
-    assert [pod["metadata"]["uid"] for pod in site.items("pods", SYSTEM)] == pods
+    until("a certificate of the new authority", 480, lambda: certificate(site, both) != served)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        certificate(site, before)
+    after = rotate(site, stack, "finish")
+    assert before not in after
+    certificate(site, after)
+    assert [pod["metadata"]["uid"] for pod in service(site)] == pods
 
 
-def certificate(site: Site) -> str:
-    """The certificate that a device is shown, once it has been found good."""
-    ask(site, "/readyz", json_answer=False)
-    return ssl.get_server_certificate((site.host.address, INDUSTRY.expose[0].node_port))
+def service(site: Site) -> list[dict[str, Any]]:
+    return [pod for pod in site.items("pods", SYSTEM) if pod["metadata"]["name"] == f"{SYSTEM}-0"]
+
+
+def certificate(site: Site, trusted: str) -> str:
+    """The certificate that a device is shown, once it has found it good."""
+    context = ssl.create_default_context(cadata=trusted)
+    address = (site.host.address, INDUSTRY.expose[0].node_port)
+    with (
+        socket.create_connection(address, timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=site.host.address) as secured,
+    ):
+        return ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"")
 
 
 def test_a_cluster_out_of_reach_is_named(stack: Stack, site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:

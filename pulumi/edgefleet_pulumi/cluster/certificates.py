@@ -49,11 +49,13 @@ def _builder(subject: str, issuer: x509.Name, public: ec.EllipticCurvePublicKey,
     )
 
 
-def authority(name: str) -> Pair:
-    """A new certificate authority."""
+def authority() -> Pair:
+    """A new certificate authority. Devices that trust two of them tell them apart by name and key identifier."""
     key = ec.generate_private_key(ec.SECP256R1())
+    name = f"edgefleet site CA {datetime.now(UTC):%Y-%m-%d}"
     builder = _builder(name, _name(name), key.public_key(), AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     return _pem(builder.sign(key, hashes.SHA256()), key)
 
 
@@ -77,6 +79,8 @@ def server(names: list[str], signer: Pair) -> Pair:
     builder = _builder(names[0], issuer.subject, key.public_key(), SERVER_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_alternative(names), critical=False)
+    signed_with = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    builder = builder.add_extension(signed_with, critical=False)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     return _pem(builder.sign(issuer_key, hashes.SHA256()), key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import hashlib
 import ipaddress
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 import yaml
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
-from edgefleet_pulumi.cluster import certificates
+from edgefleet_pulumi.cluster import authority, certificates
 from edgefleet_pulumi.cluster.api import Api, ApiError
-from edgefleet_pulumi.cluster.make_secrets import SITE_CA, SITE_NAMESPACE, make, mosquitto_line
+from edgefleet_pulumi.cluster.authority import SITE_CA, SITE_NAMESPACE
+from edgefleet_pulumi.cluster.make_secrets import make, mosquitto_line
 from edgefleet_pulumi.components import mosquitto, redis
 from edgefleet_pulumi.components.site_secrets import SiteSecret
 
@@ -106,8 +109,7 @@ def test_a_run_cut_at_any_point_is_finished_by_the_next() -> None:
         make(cluster, "n", wanted)
         assert set(cluster.objects) == set(whole.objects)
         assert cluster.values("n", "turn") == cluster.values("second", "turn")
-        authority = cluster.values(SITE_NAMESPACE, SITE_CA)["tls.crt"]
-        assert cluster.values("n", "s-tls")["ca.crt"] == authority
+        assert cluster.values("n", "s-tls")["ca.crt"] == cluster.values(SITE_NAMESPACE, SITE_CA)["tls.crt"]
 
 
 def test_mosquittos_password_file() -> None:
@@ -137,6 +139,50 @@ def test_a_server_certificate_is_for_the_nodes_and_by_the_sites_authority() -> N
     assert len(cluster.changed) == count
 
 
+def checked_by(certificate: str, trusted: str) -> bool:
+    """Whether a device with these authorities takes the certificate."""
+    shown = x509.load_pem_x509_certificate(certificate.encode())
+    for one in x509.load_pem_x509_certificates(trusted.encode()):
+        with contextlib.suppress(InvalidSignature, ValueError):
+            shown.verify_directly_issued_by(one)
+            return True
+    return False
+
+
+def test_at_no_step_of_a_rotation_a_device_is_shown_what_it_cant_check() -> None:
+    cluster, secret = FakeCluster(), SiteSecret(name="s-tls", certificate=["s"])
+    make(cluster, "n", [secret])
+    known = first = cluster.values("n", "s-tls")["ca.crt"]
+    for step in authority.STEPS.values():
+        # Each step twice, as after a run whose answer was lost.
+        assert step(cluster) == step(cluster)
+        make(cluster, "n", [secret])
+        found = cluster.values("n", "s-tls")
+        assert checked_by(found["tls.crt"], known), step
+        assert checked_by(found["tls.crt"], found["ca.crt"])
+        known = found["ca.crt"]
+    assert not checked_by(found["tls.crt"], first), "the old one signs no more"
+    assert set(cluster.values(SITE_NAMESPACE, SITE_CA)) == {"tls.crt", "tls.key"}
+    count = len(cluster.changed)
+    make(cluster, "n", [secret])
+    assert len(cluster.changed) == count
+
+
+def test_steps_of_a_rotation_that_would_cut_devices_off_are_refused() -> None:
+    cluster = FakeCluster()
+    with pytest.raises(authority.StepError, match="no site CA to rotate yet"):
+        authority.announce(cluster)
+    make(cluster, "n", [SiteSecret(name="s-tls", certificate=["s"])])
+    with pytest.raises(authority.StepError, match="`announce` it first"):
+        authority.switch(cluster)
+    authority.announce(cluster)
+    with pytest.raises(authority.StepError, match="`switch` first"):
+        authority.finish(cluster)
+    authority.switch(cluster)
+    with pytest.raises(authority.StepError, match="`finish` it first"):
+        authority.announce(cluster)
+
+
 def test_a_certificate_is_renewed_before_it_ends_and_when_the_node_has_another_address() -> None:
     secret = SiteSecret(name="s-tls", certificate=["s"])
     cluster = FakeCluster()
@@ -150,10 +196,10 @@ def test_a_certificate_is_renewed_before_it_ends_and_when_the_node_has_another_a
 
 
 def test_a_certificate_about_to_end_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    signer = certificates.authority("ca")
+    signer = certificates.authority()
     made = certificates.server(["s"], signer)
     assert certificates.still_good(made.certificate, ["s"], signer.certificate)
-    assert not certificates.still_good(made.certificate, ["s"], certificates.authority("ca").certificate)
+    assert not certificates.still_good(made.certificate, ["s"], certificates.authority().certificate)
 
     class Later(datetime):
         @classmethod
