@@ -49,9 +49,11 @@ FOLDERS = (
     "/var/log/containers",
     "/var/log/pods",
     "/usr/libexec/kubernetes/kubelet-plugins",
+    # What kubectl has learnt about clusters; it learns it again.
+    "/root/.kube/cache",
 )
-# Made by K3s on the way to its own folders; removed if nothing else is in them.
-PARENTS = ("/etc/rancher", "/var/lib/rancher", "/usr/libexec/kubernetes")
+# Made on the way to these folders; removed if nothing else is in them.
+PARENTS = ("/etc/rancher", "/var/lib/rancher", "/usr/libexec/kubernetes", "/root/.kube")
 KUBELET_FOLDER = "/var/lib/kubelet"
 NETWORK_NAMESPACES = "/run/netns"
 # Last, K3s's own tools: a host without an iptables package has used those.

@@ -13,6 +13,7 @@ LOOK = Path(__file__).parent.parent / "look.sh"
 # What may differ, and why.
 EXPLAINED = {
     r"/run/netns( |$)": "containerd's folder for network namespaces, a mount that is gone at the next boot",
+    r"mount /proc/sys/fs/binfmt_misc ": "mounted by systemd when somebody looks into it, as `sysctl --all` does",
     r"/var/lib/containerd d ": "a volume on container hosts, so it stays; containerd has closed it to others",
 }
 

@@ -80,16 +80,19 @@ def test_nothing_is_done_where_nothing_is(idle: FakeRun, root: Path) -> None:
 
 def test_folders_and_their_empty_parents_go(idle: FakeRun, root: Path) -> None:
     put(root, "/etc/rancher/k3s/config.yaml", "/var/lib/rancher/k3s/server/token", "/var/lib/kubelet/pods/x/y")
+    put(root, "/root/.kube/cache/discovery/127.0.0.1_6443/servergroups.json")
     assert everything(idle, root).kept == []
-    for name in ("etc/rancher", "var/lib/rancher", "var/lib/kubelet"):
+    for name in ("etc/rancher", "var/lib/rancher", "var/lib/kubelet", "root/.kube"):
         assert not (root / name).exists()
     assert everything(idle, root).done == []
 
 
 def test_other_things_beside_k3s_stay(idle: FakeRun, root: Path) -> None:
     put(root, "/etc/rancher/k3s/config.yaml", "/etc/rancher/rke2/config.yaml", "/usr/local/bin/kubectl")
+    put(root, "/root/.kube/config")
     everything(idle, root)
     assert (root / "etc/rancher/rke2/config.yaml").exists()
+    assert (root / "root/.kube/config").exists()
     assert (root / "usr/local/bin/kubectl").exists()
 
 
