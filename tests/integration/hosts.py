@@ -22,7 +22,6 @@ from tests.integration.packet_filter import dropping
 
 # The lab that `python -m tests.stages test` brings up before these tests and takes down after them.
 TEST_LAB = "test"
-NO_COLOUR = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
 RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=\d+\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)"
 )
@@ -38,6 +37,11 @@ def lab_command(*words: str) -> list[str]:
     return [sys.executable, "-m", "lab", *words]
 
 
+def without_colours() -> dict[str, str]:
+    """The environment of a playbook whose output is read; with what a test has set in its own until now."""
+    return {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+
+
 def playbook_command(paths: LabPaths, *words: str) -> list[str]:
     """ansible-playbook against a lab."""
     return [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(paths.inventory), *words]
@@ -48,7 +52,7 @@ def playbook(paths: LabPaths, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         playbook_command(paths, *words),
         cwd=CHECKOUT,
-        env=NO_COLOUR,
+        env=without_colours(),
         capture_output=True,
         text=True,
         check=False,

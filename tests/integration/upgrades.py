@@ -23,7 +23,7 @@ from lab.builders.base import host_arch
 from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.session import Lab
-from tests.integration.hosts import NO_COLOUR, ask, lab_command, playbook, playbook_command, recap, shell, until
+from tests.integration.hosts import ask, lab_command, playbook, playbook_command, recap, shell, until, without_colours
 
 CURRENT = "v1.30.4+k3s1"
 # The same Kubernetes under another version of K3s, as K3s numbers its own fixes: its components are compiled already.
@@ -77,7 +77,7 @@ def at_task(lab: Lab, words: list[str], task: str) -> Iterator[subprocess.Popen[
     with subprocess.Popen(
         playbook_command(lab.paths, *words),
         cwd=CHECKOUT,
-        env=NO_COLOUR,
+        env=without_colours(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
