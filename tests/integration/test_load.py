@@ -28,7 +28,7 @@ from lab.paths import CHECKOUT, cache_root
 from lab.progress import Progress
 from lab.session import Lab
 from tests.integration.hosts import lab_command, lab_of, playbook, shell
-from tests.integration.test_smoke import TRACES
+from tests.integration.traces import left_behind
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 SCHEMA = json.loads((Path(core.__file__).parent / "schema.json").read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def smoke(lab: Lab, host: Host, mirror: Mirror, tmp_path: Path) -> Smoke:
         assert (tmp_path / f"{host.name}.json").exists(), run.stdout
         document: dict[str, Any] = json.loads((tmp_path / f"{host.name}.json").read_text(encoding="utf-8"))
         jsonschema.validate(document, SCHEMA)
-        assert shell(lab.hosts, host, TRACES).split() == []
+        assert left_behind(lab, host) == set()
         assert shell(lab.hosts, host, "pgrep -c oha || true").strip() == "0"
         return document
 

@@ -24,17 +24,12 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts impo
 
 from lab.hosts import Host
 from lab.session import Lab
-from tests.integration.hosts import lab_of, playbook, recap, shell, until
+from tests.integration.hosts import playbook, recap, shell, until
+from tests.integration.traces import left_behind
 
 pytestmark = pytest.mark.lab
 SCHEMA = json.loads((Path(core.__file__).parent / "schema.json").read_text(encoding="utf-8"))
 # All that a test may leave: folders, control groups, pods in containerd and in Kubernetes, processes.
-TRACES = """\
-find /run /var/lib /tmp -maxdepth 1 -name 'edgefleet-smoke*'; find /sys/fs/cgroup -name '*edgefleet-smoke*'
-ctr -n k8s.io containers ls -q 'labels."edgefleet.wasm/smoke-owner"'
-k3s kubectl get pods -n kube-system -l edgefleet.wasm/smoke-owner -o name
-grep -l edgefleet-smoke /proc/[0-9]*/cmdline || true\
-"""
 # In front of a runtime: every container is a native one, whatever its annotations say.
 NO_HANDLER = """\
 for word; do [ ! -f "$word/config.json" ] || sed -i s/compat-smart/none/ "$word/config.json"; done
@@ -71,18 +66,6 @@ exec crun "$@"\
 """
 
 
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    return lab_of()
-
-
-@pytest.fixture(scope="module")
-def host(lab: Lab) -> Host:
-    found = lab.hosts.status()
-    assert found, "no lab host: python -m lab run --name test"
-    return found[0].host
-
-
 @pytest.fixture
 def reports(tmp_path: Path) -> Path:
     return tmp_path / "reports"
@@ -104,19 +87,6 @@ def smoke(lab: Lab, host: Host, reports: Path) -> Smoke:
         return run, document
 
     return play
-
-
-def left_behind(lab: Lab, host: Host) -> set[str]:
-    """Traces that stay. Hosts of other labs share the kernel's control groups: what is theirs lives a moment only."""
-
-    def look() -> set[str]:
-        return set(shell(lab.hosts, host, TRACES).split())
-
-    seen = look()
-    if seen:
-        time.sleep(5)
-        seen &= look()
-    return seen
 
 
 def by_id(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
