@@ -76,8 +76,9 @@ def measure(bench: Bench) -> Findings:
     try:
         with Cri(bench.containerd) as runtime:
             image = sandboxes.smallest_image(runtime)
-        pods = Pods(KubeApi(bench.run, bench.containers.folder).ask, folder, image, bench.containers.owner)
-        wasm_ms, native_ms = pods.in_turn(text, bench.effort.pod_starts)
+            pods = Pods(KubeApi(bench.run, bench.containers.folder).ask, folder, image, bench.containers.owner)
+            wasm_ms, native_ms = pods.in_turn(text, bench.effort.pod_starts)
+            sandboxes.remove_own(runtime, bench.containers.owner)
     except SmokeError as error:
         cause, step = diagnosis.of_pod(str(error))
         return _all(Status.FAIL, str(error), step or "k3s kubectl get events -n kube-system", cause)

@@ -63,6 +63,13 @@ def sweep(runtime: Cri, lives: Callable[[str], bool]) -> None:
             remove(runtime, sandbox)
 
 
+def remove_own(runtime: Cri, owner: str) -> None:
+    """Take away what is left of this test's pods: the kubelet looks for sandboxes without a pod once a minute."""
+    for sandbox, marked in runtime.marked(OWNER).items():
+        if marked == owner:
+            remove(runtime, sandbox)
+
+
 def remove(runtime: Cri, sandbox: str) -> None:
     """More than once, if need be: the kubelet may be about to take the same pod away, and then neither may succeed."""
     for attempt in range(_TRIES):
