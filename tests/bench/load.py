@@ -81,12 +81,12 @@ def main() -> None:
         table = Table("line", "verdict", "measured", "limit", "n", "reason", title=system)
         for line in one["lines"]:
             limit = "" if line["limit"] is None else f"{line['limit']:g}"
-            measured = f"{line['measured']:.3g} {line['unit'] or ''}"
+            measured = f"{line['measured']:.4g} {line['unit'] or ''}"
             table.add_row(line["id"], line["status"], measured, limit, str(line["n"]), line["reason"])
         console.print(table)
         rounds = Table("side", *next(iter(one["sides"].values())), title="medians over rounds")
         for side, values in one["sides"].items():
-            rounds.add_row(side, *(f"{value:.3g}" for value in values.values()))
+            rounds.add_row(side, *(f"{value:.4g}" for value in values.values()))
         console.print(rounds)
     print(path)
 
