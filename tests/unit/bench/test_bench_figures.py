@@ -7,6 +7,7 @@ import json
 import subprocess
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise, permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,12 @@ def test_sides_take_turns_and_warm_ups_do_not_count() -> None:
     assert min(value for values in found.values() for value in values) == len(SIDES) * cold.WARM_UP + 1
     firsts = order[:: len(SIDES)]
     assert len(set(firsts[: len(SIDES)])) == len(SIDES), "each side is the first in turn"
+
+
+def test_no_side_comes_after_the_same_one_each_time() -> None:
+    rounds = [[side.name for side in cold.ordered(SIDES, index)] for index in range(len(SIDES))]
+    after = [pair for one in rounds for pair in pairwise(one)]
+    assert sorted(after) == sorted(permutations((side.name for side in SIDES), 2))
 
 
 def test_a_pod_is_the_sum_of_its_parts() -> None:
