@@ -55,13 +55,14 @@ def run_command(command: Sequence[str], folder: Path) -> str:
 def collect(
     names: Sequence[str], sources: Sequence[str], arch: str, folder: Path, *, run: Run = run_command
 ) -> dict[str, Path]:
-    """Fetch the packages and what they need beyond a minimal host; the archive's files by their names."""
+    """Fetch the packages, and what they need that a minimal host lacks; the archive's files by their names."""
     apt = Apt(folder / "apt", sources, arch, run)
     apt.update()
-    needed = sorted(apt.closure(names) - apt.closure(_BASE))
-    missing = sorted(set(names) - set(needed))
+    closure = apt.closure(names)
+    missing = sorted(set(names) - closure)
     if missing:
         raise CollectError(f"these sources have no {', '.join(missing)}: {'; '.join(sources)}")
+    needed = sorted(closure - apt.closure(_BASE) | set(names))
     debs = folder / "debs"
     shutil.rmtree(debs, ignore_errors=True)
     debs.mkdir()

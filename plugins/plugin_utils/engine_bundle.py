@@ -2,8 +2,9 @@
 """Engines for the Wasm runtime that are not as packaged, made on the controller from the hosts' exact packages.
 
 A bundle is a folder on the host: the distribution's crun with a search path added (``DT_RPATH``, nothing else of it is
-changed), the engine's library that it finds there, and for `lean` a small stand-in for libLLVM beside it. It is named
-after the SHA-256 of what it was made from; ``engine.json`` in it says all of that.
+changed), the engine's library that it finds there, and for `lean` beside it a small stand-in for libLLVM and the C++
+libraries that the engine needs, bound beforehand. It is named after the SHA-256 of crun and engine; ``engine.json`` in
+it says all that it was made from.
 
 Running a compiled module needs nothing of LLVM; Debian's libwasmedge is linked to it for compiling. The stand-in
 defines exactly the symbols that libwasmedge takes from libLLVM: zeroed objects, and functions that end the process with
@@ -31,6 +32,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.wasm_engine import 
     bundle_folder,
     key_of,
 )
+from ansible_collections.edgefleet.wasm.plugins.plugin_utils import elf_binding
 from ansible_collections.edgefleet.wasm.plugins.plugin_utils.deb_collect import (
     CollectError,
     Run,
@@ -43,9 +45,8 @@ try:
 except ImportError:
     ELFFile = None
 
-PACKAGES = ("crun", "libwasmedge0")
+PACKAGES = ("crun", "libwasmedge0", "libstdc++6")
 _LLVM = "libLLVM.so."
-_LLVM_PACKAGE = "libllvm"
 # Called by destructors of tables that were never filled: there is nothing to free.
 _HARMLESS = ("_ZN4llvm17deallocate_bufferEPvmm",)
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_.$]*")
@@ -131,6 +132,18 @@ class Source:
     def llvm(self) -> Path | None:
         return next((path for path in self.root.rglob(f"{_LLVM}*") if not path.is_symlink()), None)
 
+    def needed(self, library: Path) -> dict[str, Path]:
+        """Of the libraries that one needs, and those need, the ones that the packages have; not libLLVM. By name."""
+        found: dict[str, Path] = {}
+        names = _needed(library)
+        while names:
+            name = names.pop()
+            path = next(self.root.rglob(name), None)
+            if path is not None and name not in found and not name.startswith(_LLVM):
+                found[name] = path.resolve()
+                names += _needed(path)
+        return dict(sorted(found.items()))
+
     def place(self, path: Path) -> str:
         """Where a file of the packages is on a host."""
         return f"/{path.relative_to(self.root)}"
@@ -139,19 +152,18 @@ class Source:
 def unpack(archive: Path, arch: str, folder: Path, run: Run = run_command) -> Source:
     """What bundles are made of, out of an archive of packages."""
     packages, content = read_archive(archive)
-    wanted = [one for one in packages if one.name in PACKAGES or one.name.startswith(_LLVM_PACKAGE)]
-    missing = sorted(set(PACKAGES) - {one.name for one in wanted})
+    missing = sorted(set(PACKAGES) - {one.name for one in packages})
     if missing:
         raise BundleError(f"{archive} has no {', '.join(missing)}; collect it anew")
-    root = folder / "root"
+    root = folder.resolve() / "root"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    for one in wanted:
+    for one in packages:
         deb = folder / one.file
         deb.write_bytes(content[one.file])
         run(["dpkg-deb", "--extract", str(deb), str(root)], folder)
         deb.unlink()
-    return Source(root, {one.name: one.version for one in wanted}, arch)
+    return Source(root, {one.name: one.version for one in packages}, arch)
 
 
 def make_lean(source: Source, folder: Path) -> Made:
@@ -161,7 +173,19 @@ def make_lean(source: Source, folder: Path) -> Made:
     made = _empty(folder)
     shutil.copyfile(source.library, made / ENGINE_LIBRARY)
     build_stand_in(taken, made / taken.library, source.arch, folder)
-    return _finish("lean", key, source, made, [source.crun, source.library])
+    libraries = _bind(source, made, made / taken.library)
+    return _finish("lean", key, source, made, [source.crun, source.library, *libraries])
+
+
+def _bind(source: Source, made: Path, stand_in: Path) -> list[Path]:
+    """Put bound copies of the libraries that the engine needs beside it; of which files of the packages they are."""
+    libraries = source.needed(source.library)
+    names = {path: _defined_names(path) for path in (source.crun, source.library, stand_in, *libraries.values())}
+    for name, path in libraries.items():
+        elsewhere = set().union(*(found for other, found in names.items() if other != path))
+        with path.open("rb") as stream:
+            (made / name).write_bytes(elf_binding.bound(_elf(stream), elsewhere))
+    return list(libraries.values())
 
 
 def make_archive(source: Source, archive: Path, folder: Path) -> Made:
@@ -298,6 +322,16 @@ def _defined(llvm: Path, wanted: Sequence[str]) -> Iterator[tuple[str, str, int]
             symbol = table.get_symbol(name) if table else None
             if symbol is not None:
                 yield name, symbol["st_info"]["type"], int(symbol["st_size"])
+
+
+def _needed(path: Path) -> list[str]:
+    with path.open("rb") as stream:
+        return elf_binding.needed(_elf(stream))
+
+
+def _defined_names(path: Path) -> set[str]:
+    with path.open("rb") as stream:
+        return elf_binding.defined(_elf(stream))
 
 
 def _elf(stream: IO[bytes]) -> Any:

@@ -109,6 +109,8 @@ def test_running_pods_stay_and_new_ones_start_when_it_falls_back(
     ("place", "script", "why"),
     [
         ("/usr/bin/crun", 'printf x >> "$1"', "has changed"),
+        ("/usr/lib/x86_64-linux-gnu/libstdc++.so.6.0.33", 'printf x >> "$1"', "has changed"),
+        ("/libstdc++.so.6", 'rm "$1"', "is missing"),
         ("/libLLVM.so.19.1", 'printf x | dd of="$1" bs=1 seek=4096 conv=notrunc 2>&1', "has changed"),
         ("/libwasmedge.so.0", 'rm "$1"', "is missing"),
         ("/crun", ': > "$1"', "has changed"),

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.edgefleet.wasm.plugins.module_utils.files import sha256_of
-from ansible_collections.edgefleet.wasm.plugins.plugin_utils import engine_bundle
+from ansible_collections.edgefleet.wasm.plugins.plugin_utils import elf_binding, engine_bundle
 from ansible_collections.edgefleet.wasm.plugins.plugin_utils.engine_bundle import BundleError, Made, Source
+from elftools.elf.elffile import ELFFile
 
 PROGRAMS = ("gcc", "patchelf", "dpkg-deb", "readelf")
 pytestmark = pytest.mark.skipif(
@@ -26,7 +27,18 @@ int llvm_compile(void) { return 42; }
 void deallocate(void *p) __asm__("_ZN4llvm17deallocate_bufferEPvmm");
 void deallocate(void *p) { __builtin_trap(); }
 """
+# As C++ has it: references to symbols of its own, one of which the engine has as well. The plain one is of C.
+CXX = """
+int own_value __asm__("_Z3own") = 5; int *own_pointer = &own_value;
+int own_call(void) __asm__("_Z4callv"); int own_call(void) { return own_value; }
+int shared_call(void) __asm__("_Z6sharedv"); int shared_call(void) { return 1000; }
+int (*calls[])(void) __asm__("_Z5calls") = {own_call, shared_call};
+int plain = 100; int *plain_pointer = &plain;
+int cxx_sum(void) { return *own_pointer + own_call() + calls[0]() + calls[1]() + shared_call() + *plain_pointer; }
+"""
 WASMEDGE = """
+int shared_call(void) __asm__("_Z6sharedv"); int shared_call(void) { return 10; }
+int cxx_sum(void); int WasmEdge_Sum(void) { return cxx_sum(); }
 extern int llvm_object[25]; extern __thread int llvm_thread; int llvm_compile(void);
 void deallocate(void *p) __asm__("_ZN4llvm17deallocate_bufferEPvmm");
 int WasmEdge_Run(void) { deallocate(0); return llvm_object[0] + llvm_thread; }
@@ -38,7 +50,7 @@ CRUN = """
 int main(int argc, char **argv) {
     void *engine = dlopen("libwasmedge.so.0", RTLD_NOW);
     if (!engine) { puts(dlerror()); return 1; }
-    int (*call)(void) = dlsym(engine, argc > 1 ? "WasmEdge_Compile" : "WasmEdge_Run");
+    int (*call)(void) = dlsym(engine, argc > 1 ? argv[1] : "WasmEdge_Run");
     printf("%d\\n", call());
     return 0;
 }
@@ -68,14 +80,18 @@ def packages(folder: Path, *, llvm: str = LLVM) -> Path:
     version = "-Wl,--version-script=v.map"
     compile_c(folder, LLVM, folder / "link" / "libLLVM.so.19.1", *shared, "-Wl,-soname=libLLVM.so.19.1", version)
     compile_c(folder, llvm, libraries / "libLLVM.so.19.1", *shared, "-Wl,-soname=libLLVM.so.19.1", version)
+    cxx = folder / "libstdc++6" / "usr" / "lib" / "libstdc++.so.6.0.33"
+    compile_c(folder, CXX, cxx, *shared, "-Wl,-soname=libstdc++.so.6")
+    (cxx.parent / "libstdc++.so.6").symlink_to(cxx.name)
     engine = folder / "libwasmedge0" / "usr" / "lib" / "libwasmedge.so.0.1.0"
-    link = [*shared, "-Wl,-soname=libwasmedge.so.0", str(folder / "link" / "libLLVM.so.19.1"), "-Wl,-rpath,$ORIGIN"]
+    needed = [str(folder / "link" / "libLLVM.so.19.1"), str(cxx)]
+    link = [*shared, "-Wl,-soname=libwasmedge.so.0", *needed, "-Wl,-rpath,$ORIGIN"]
     compile_c(folder, WASMEDGE, engine, *link, "-Wl,--enable-new-dtags")
     (engine.parent / "libwasmedge.so.0").symlink_to(engine.name)
     compile_c(folder, CRUN, folder / "crun" / "usr" / "bin" / "crun")
     listed = []
     with tarfile.open(folder / "packages.tar", "w") as tar:
-        for name in ("crun", "libwasmedge0", "libllvm19"):
+        for name in ("crun", "libwasmedge0", "libllvm19", "libstdc++6"):
             deb = package(folder, name)
             tar.add(deb, deb.name)
             listed.append({"name": name, "version": "1.0", "file": deb.name, "sha256": sha256_of(deb)})
@@ -107,7 +123,7 @@ def test_lean_runs_what_needs_no_llvm_and_names_what_does(source: Source, here: 
     ran = run(made)
     # Objects are zero in the stand-in: 7 + 3 would be LLVM's own.
     assert (ran.returncode, ran.stdout) == (0, "0\n"), ran.stderr
-    refused = run(made, "compile")
+    refused = run(made, "WasmEdge_Compile")
     assert refused.returncode == -6
     assert refused.stderr == (
         "edgefleet lean engine: llvm_compile of LLVM was called, which running a compiled module does not need; "
@@ -130,13 +146,54 @@ def test_lean_defines_exactly_what_is_taken(source: Source, here: Path) -> None:
     assert defined == {f"{name}@@LLVM_19.1" for name in wanted}
 
 
+def relocations(path: Path) -> list[str]:
+    """The names that the loader has to look up for a library."""
+    command = ["readelf", "--relocs", "--wide", str(path)]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [line.split()[4] for line in table.splitlines() if len(line.split()) > 4 and line.startswith("0")]
+
+
+def test_lean_binds_what_the_cxx_library_has_alone(source: Source, here: Path) -> None:
+    """The engine has a `shared` of its own: the loader takes that one, for the library, too."""
+    unbound = source.root / "usr/lib/libstdc++.so.6.0.33"
+    names = {"_Z3own", "_Z4callv", "_Z5calls", "_Z6sharedv", "plain"}
+    assert names <= set(relocations(unbound))
+    made = engine_bundle.make_lean(source, here)
+    assert names & set(relocations(made.files["libstdc++.so.6"])) == {"_Z6sharedv", "plain"}
+    ran = run(made, "WasmEdge_Sum")
+    assert (ran.returncode, ran.stdout) == (0, f"{5 + 5 + 5 + 10 + 10 + 100}\n"), ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"),
+    [
+        ("chosen when loaded", 'int one(void) __asm__("_Z3onev") __attribute__((ifunc("choose")));'),
+        ("one for each thread", '__thread int value __asm__("_Z3onev"); int one(void) { return value; }'),
+        ("one in a process", '__asm__(".type _Z3onev, @gnu_unique_object"); int value __asm__("_Z3onev");'),
+    ],
+)
+def test_what_only_the_loader_knows_stays_a_lookup(tmp_path: Path, kind: str, declared: str) -> None:
+    choose = "int two(void) { return 2; } void *choose(void) { return two; }"
+    use = "int one(void);" if "__thread" not in declared else ""
+    read = "int *use(void) { return &value; }" if "value" in declared else "int use(void) { return one(); }"
+    compile_c(tmp_path, f"{choose} {use} {declared} {read}", tmp_path / "l.so", "-shared", "-fPIC")
+    with (tmp_path / "l.so").open("rb") as stream:
+        content = elf_binding.bound(ELFFile(stream), frozenset())
+    (tmp_path / "b.so").write_bytes(content)
+    assert "_Z3onev" in relocations(tmp_path / "b.so") or "_Z3onev()" in relocations(tmp_path / "b.so"), kind
+
+
 def test_bundle_says_what_it_was_made_of_and_is_made_the_same_again(source: Source, here: Path) -> None:
     made = engine_bundle.make_lean(source, here)
     described = json.loads(made.files["engine.json"].read_text())
     crun, library = sha256_of(source.crun), sha256_of(source.library)
-    assert described["made_of"] == {"/usr/bin/crun": crun, "/usr/lib/libwasmedge.so.0.1.0": library}
+    assert described["made_of"] == {
+        "/usr/bin/crun": crun,
+        "/usr/lib/libwasmedge.so.0.1.0": library,
+        "/usr/lib/libstdc++.so.6.0.33": sha256_of(source.root / "usr/lib/libstdc++.so.6.0.33"),
+    }
     assert made.key == described["key"] == f"{crun[:16]}-{library[:16]}"
-    assert described["packages"] == {"crun": "1.0", "libwasmedge0": "1.0", "libllvm19": "1.0"}
+    assert described["packages"] == dict.fromkeys(("crun", "libwasmedge0", "libllvm19", "libstdc++6"), "1.0")
     assert described["files"] == {name: sha256_of(path) for name, path in made.files.items() if name != "engine.json"}
     assert described["files"]["libwasmedge.so.0"] == library, "the engine itself is Debian's"
     before = {name: path.read_bytes() for name, path in made.files.items()}
@@ -227,7 +284,7 @@ def test_archive_without_the_packages_is_refused(tmp_path: Path) -> None:
     (tmp_path / "packages.json").write_text("[]")
     with tarfile.open(path, "w") as tar:
         tar.add(tmp_path / "packages.json", "packages.json")
-    with pytest.raises(BundleError, match=r"packages\.tar has no crun, libwasmedge0; collect it anew"):
+    with pytest.raises(BundleError, match=r"packages\.tar has no crun, libstdc\+\+6, libwasmedge0; collect it anew"):
         engine_bundle.unpack(path, "amd64", tmp_path)
 
 

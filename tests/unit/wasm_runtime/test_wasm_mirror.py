@@ -27,7 +27,7 @@ class Machine:
         self.key = "a-b"
 
     def collect(self, names: Sequence[str], sources: Sequence[str], arch: str, folder: Path) -> dict[str, Path]:
-        assert (names, sources, arch) == (("crun", "libwasmedge0"), SOURCES, "amd64")
+        assert (names, sources, arch) == (("crun", "libwasmedge0", "libstdc++6"), SOURCES, "amd64")
         self.collected += 1
         (folder / "packages.json").write_text(f"{self.collected}")
         return {"packages.json": folder / "packages.json"}
@@ -127,6 +127,12 @@ def test_what_a_minimal_host_has_is_not_collected(tmp_path: Path) -> None:
     assert sorted(files) == ["crun.deb", "libwasmedge0.deb", "libyajl2.deb", "packages.json"]
     assert all("APT::Architecture=arm64" in line for line in apt.lines if line.startswith("apt-get"))
     assert (tmp_path / "apt" / "sources.list").read_text() == f"{SOURCES[0]}\n"
+
+
+def test_what_is_named_is_collected_though_every_host_has_it(tmp_path: Path) -> None:
+    files = collect(("crun", "libc6"), SOURCES, "amd64", tmp_path, run=Apt().run)
+    assert "libc6.deb" in files
+    assert "systemd.deb" not in files
 
 
 def test_package_that_the_sources_lack(tmp_path: Path) -> None:
