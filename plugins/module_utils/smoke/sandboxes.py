@@ -57,16 +57,9 @@ def program_folder(folder: Path, programs: Mapping[str, bytes]) -> Path:
 
 
 def sweep(runtime: Cri, lives: Callable[[str], bool]) -> None:
-    """Take away the pods of tests that are not running any more."""
+    """Take away the pods of tests of which this says, by the owner they are marked with, that they are over."""
     for sandbox, marked in runtime.marked(OWNER).items():
         if not lives(marked):
-            remove(runtime, sandbox)
-
-
-def remove_own(runtime: Cri, owner: str) -> None:
-    """Take away what is left of this test's pods: the kubelet looks for sandboxes without a pod once a minute."""
-    for sandbox, marked in runtime.marked(OWNER).items():
-        if marked == owner:
             remove(runtime, sandbox)
 
 

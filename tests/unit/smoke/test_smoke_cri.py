@@ -179,7 +179,7 @@ def test_a_test_takes_its_own_pods_away_and_nobody_else_s(tmp_path: Path) -> Non
         "another": ({sandboxes.OWNER: DEAD}, tmp_path),
         "pod": ({"app": "x"}, tmp_path),
     }
-    sandboxes.remove_own(connected(runtime), owner())
+    sandboxes.sweep(connected(runtime), lambda marked: marked != owner())
     assert set(runtime.sandboxes) == {"another", "pod"}
 
 
