@@ -162,6 +162,7 @@ def up_and_back(lab: Lab, host: Host, folder: Path) -> None:
         )
         assert asked["requests"] > 50
         said = f"{asked['failures']}, longest gap {asked['longest_gap_s']} s\n{noticed(lab, host)}"
+        assert len(asked["failures"]) <= 1, said
         assert asked["longest_gap_s"] < GAP_SECONDS, said
         assert pods(lab, host) == running, f"a running pod was ended\n{noticed(lab, host)}"
     again = playbook(lab.paths, "edgefleet.wasm.site", "--check", *declared(mirror, CURRENT))
