@@ -38,6 +38,8 @@ dpkg --install other.deb 2>&1
 # Files of containerd itself that grow and shrink by themselves: a few.
 SLACK = {"files": 40, "open_files_of_containerd": 6, "mounts": 0, "control_groups": 0, "shims": 0, "programs": 0}
 CONTAINERD_MIB = 16.0
+# Of programs that print and end at once containerd 2.0 loses the line of one now and then: the more, the busier it is.
+SILENT = 0.002
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,7 @@ def test_ten_thousand_starts_leave_nothing(own_lab: Lab) -> None:
         found: dict[str, Any] = bench.measure("cycles", count=CYCLES)
     print(found)
     assert leaked(found) == {}
+    assert found["silent"] <= SILENT * CYCLES, found
 
 
 def leaked(found: dict[str, Any]) -> dict[str, float]:

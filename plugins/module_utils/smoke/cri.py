@@ -112,13 +112,16 @@ class Cri:
     def start(self, container: str) -> None:
         self._call("StartContainer", [(1, container)])
 
-    def ended(self, container: str, timeout: float) -> None:
-        """Wait until a container has ended by itself: one that is removed on its way out may come out damaged."""
+    def ended(self, container: str, timeout: float) -> int:
+        """Wait until a container has ended by itself: one that is removed on its way out may come out damaged.
+
+        Returns its exit code.
+        """
         deadline = time.monotonic() + timeout
         while True:
             status = grpc.field(self._call("ContainerStatus", [(1, container)]), 1)
             if grpc.field(status, 3, 0) == _EXITED:
-                return
+                return int(grpc.field(status, 7, 0))
             if time.monotonic() > deadline:
                 raise GrpcError(f"container {container} has not ended after {timeout:g} s")
             time.sleep(_POLL_SECONDS)

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.cri import Cri, first_line
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.cri import Cri, Sandbox, first_line
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.grpc import GrpcError
 
 from tests.bench.onhost import cold
 from tests.bench.onhost.idle import commands, rollup
-from tests.bench.onhost.sides import LEAN, BenchError
+from tests.bench.onhost.sides import LEAN, NATIVE, BenchError, Side
 
 # What crun calls the process of a Wasm program.
 WASM = "[libcrun:wasmedge]"
@@ -21,6 +22,10 @@ THREADS = 2
 CONTAINERS_PER_SANDBOX = 50
 FOLDERS = ("/run/containerd", "/run/crun", "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots")
 SAMPLES = 10
+# From the end of a container until containerd has written the last of its output.
+LOG_SECONDS = 10.0
+# One native start for so many.
+CONTROL = 5
 
 
 def count() -> dict[str, int]:
@@ -61,14 +66,20 @@ def containerd_mib() -> float:
 
 
 class Cycles:
-    """Containers of the Wasm runtime, each created, started, seen to print, and removed; a new sandbox now and then."""
+    """Containers of one side, each created, started, seen to end well, and removed; a new sandbox now and then.
 
-    def __init__(self, images: dict[str, str], total: int, logs: Path) -> None:
-        self._program = cold.program_of(LEAN, images)
+    ``silent`` counts those that containerd logged nothing of: of a program that ends right after it has printed
+    containerd 2.0 can lose the line, a native one's as well.
+    """
+
+    def __init__(self, side: Side, images: dict[str, str], total: int, logs: Path) -> None:
+        self._side = side
+        self._program = cold.program_of(side, images)
         self._total = total
         self._logs = logs
         self._lock = threading.Lock()
         self._begun = 0
+        self.silent = 0
         self.memory: list[float] = []
         self.errors: list[str] = []
 
@@ -101,32 +112,44 @@ class Cycles:
 
     def _sandbox(self, cri: Cri) -> bool:
         """So many cycles in one sandbox; whether there is more to do."""
-        sandbox = cri.run_sandbox(LEAN.handler, self._logs, cold.LABELS, cold.PARENT)
+        sandbox = cri.run_sandbox(self._side.handler, self._logs, cold.LABELS, cold.PARENT)
         try:
             for _ in range(CONTAINERS_PER_SANDBOX):
                 if not self._next():
                     return False
-                container, log = cri.create(sandbox, self._program)
-                cri.start(container)
-                first_line(log, cold.TIMEOUT)
-                cri.ended(container, cold.TIMEOUT)
-                cri.remove(container)
-                log.unlink()
+                self._cycle(cri, sandbox)
             return True
         finally:
             cri.remove_sandbox(sandbox.id)
 
+    def _cycle(self, cri: Cri, sandbox: Sandbox) -> None:
+        container, log = cri.create(sandbox, self._program)
+        cri.start(container)
+        code = cri.ended(container, cold.TIMEOUT)
+        if code != 0:
+            raise BenchError(f"about start {self._begun} of {self._total}: exit code {code}: {log.read_text()}")
+        try:
+            first_line(log, LOG_SECONDS)
+        except GrpcError:
+            with self._lock:
+                self.silent += 1
+        cri.remove(container)
+        log.unlink()
+
 
 def leaks(images: dict[str, str], total: int, logs: Path) -> dict[str, Any]:
-    """What there is before and after so many cycles, and containerd's memory on the way."""
+    """What there is before and after so many cycles, and containerd's memory on the way; silent ones beside native."""
     with Cri() as cri, cold.cleared(cri):
-        Cycles(images, 2 * CONTAINERS_PER_SANDBOX, logs).run()
+        Cycles(LEAN, images, 2 * CONTAINERS_PER_SANDBOX, logs).run()
         before = count()
-        cycles = Cycles(images, total, logs)
+        cycles = Cycles(LEAN, images, total, logs)
         cycles.run()
-        return {
+        found = {
             "cycles": total,
             "before": before,
             "after": count(),
             "containerd_mib": [*cycles.memory, round(containerd_mib(), 2)],
         }
+        control = Cycles(NATIVE, images, total // CONTROL, logs)
+        control.run()
+        return found | {"silent": cycles.silent, "native": total // CONTROL, "native_silent": control.silent}
