@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ FOLDERS = ("/run/containerd", "/run/crun", "/var/lib/containerd/io.containerd.sn
 SAMPLES = 10
 # From the end of a container until containerd has written the last of its output.
 LOG_SECONDS = 10.0
+# Not faster: containerd's CRI plugin keeps each container's events for five minutes, and so much memory as these take.
+A_SECOND = 20
 # One native start for so many.
 CONTROL = 5
 
@@ -80,7 +83,8 @@ class Cycles:
         self._lock = threading.Lock()
         self._begun = 0
         self.silent = 0
-        self.memory: list[float] = []
+        self.memory: list[tuple[float, float]] = []
+        self._start = time.monotonic()
         self.errors: list[str] = []
 
     def run(self) -> None:
@@ -92,15 +96,22 @@ class Cycles:
         if self.errors:
             raise BenchError(self.errors[0])
 
+    def look(self) -> None:
+        """Seconds since the first start, and containerd's memory in MiB."""
+        self.memory.append((round(time.monotonic() - self._start, 1), round(containerd_mib(), 2)))
+        seconds, mib = self.memory[-1]
+        print(f"{self._begun}/{self._total}, {seconds:.0f} s: containerd {mib} MiB", file=sys.stderr, flush=True)
+
     def _next(self) -> bool:
         with self._lock:
             if self._begun >= self._total or self.errors:
                 return False
             if self._begun % max(1, self._total // SAMPLES) == 0:
-                self.memory.append(round(containerd_mib(), 2))
-                print(f"{self._begun}/{self._total}: containerd {self.memory[-1]} MiB", file=sys.stderr, flush=True)
+                self.look()
             self._begun += 1
-            return True
+            due = self._start + self._begun / A_SECOND
+        time.sleep(max(0.0, due - time.monotonic()))
+        return True
 
     def _work(self) -> None:
         try:
@@ -144,12 +155,8 @@ def leaks(images: dict[str, str], total: int, logs: Path) -> dict[str, Any]:
         before = count()
         cycles = Cycles(LEAN, images, total, logs)
         cycles.run()
-        found = {
-            "cycles": total,
-            "before": before,
-            "after": count(),
-            "containerd_mib": [*cycles.memory, round(containerd_mib(), 2)],
-        }
+        cycles.look()
+        found = {"cycles": total, "before": before, "after": count(), "containerd_mib": cycles.memory}
         control = Cycles(NATIVE, images, total // CONTROL, logs)
         control.run()
         return found | {"silent": cycles.silent, "native": total // CONTROL, "native_silent": control.silent}
