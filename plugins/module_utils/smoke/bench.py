@@ -37,7 +37,7 @@ class Effort:
 
 EFFORT: Mapping[Level, Effort] = {
     Level.QUICK: Effort(engine_starts=20, crun_starts=20, cri_starts=8, pod_starts=0, concurrent=4, cycles=2),
-    Level.STANDARD: Effort(engine_starts=40, crun_starts=40, cri_starts=20, pod_starts=8, concurrent=10, cycles=5),
+    Level.STANDARD: Effort(engine_starts=40, crun_starts=40, cri_starts=12, pod_starts=8, concurrent=10, cycles=5),
     Level.FULL: Effort(engine_starts=100, crun_starts=100, cri_starts=50, pod_starts=20, concurrent=20, cycles=20),
 }
 
