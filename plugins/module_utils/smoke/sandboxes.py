@@ -34,7 +34,7 @@ _TRIED_SECONDS = 6.0
 _AGAIN_SECONDS = 0.3
 # A shim's name in /proc, cut at 15 characters there, and how long one has to end by itself.
 _SHIM = "containerd-shim"
-_SHIM_SECONDS = 2.0
+_SHIM_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 
 
