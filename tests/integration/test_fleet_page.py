@@ -132,6 +132,16 @@ def test_printed_it_is_light_and_whole(browser: Browser, pages: dict[int, Path])
         tab.screenshot(path=SHOTS / "50-print.png", full_page=True, timeout=120_000)
 
 
+def test_a_row_stays_where_it_is_while_plots_above_it_are_drawn(browser: Browser, pages: dict[int, Path]) -> None:
+    """Else a click that comes down on it is let go on another one, and nothing happens."""
+    with opened(browser.new_context(viewport={"width": 1440, "height": 1000}), pages[50]) as tab:
+        row = tab.locator("#host-table a", has_text="hall-024")
+        top = "one.getBoundingClientRect().top"
+        before = row.evaluate(f"one => {{ one.scrollIntoView({{block: 'center'}}); return {top} }}")
+        expect(tab.locator("#trend figure").last.locator("svg").first).to_be_attached()
+        assert row.evaluate(f"one => {top}") == pytest.approx(before, abs=1)
+
+
 def test_a_host_is_shown_whole(browser: Browser, pages: dict[int, Path]) -> None:
     with opened(browser.new_context(viewport={"width": 1440, "height": 1000}), pages[50]) as tab:
         tab.locator("#host-table a", has_text="hall-024").click()
