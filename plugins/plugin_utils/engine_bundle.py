@@ -19,10 +19,11 @@ import platform
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.files import sha256_of
 from ansible_collections.edgefleet.wasm.plugins.module_utils.wasm_engine import (
@@ -44,6 +45,8 @@ try:
     from elftools.elf.elffile import ELFFile
 except ImportError:
     ELFFile = None
+
+_Read = TypeVar("_Read")
 
 PACKAGES = ("crun", "libwasmedge0", "libstdc++6")
 _LLVM = "libLLVM.so."
@@ -135,13 +138,13 @@ class Source:
     def needed(self, library: Path) -> dict[str, Path]:
         """Of the libraries that one needs, and those need, the ones that the packages have; not libLLVM. By name."""
         found: dict[str, Path] = {}
-        names = _needed(library)
+        names = _read(library, elf_binding.needed)
         while names:
             name = names.pop()
             path = next(self.root.rglob(name), None)
             if path is not None and name not in found and not name.startswith(_LLVM):
                 found[name] = path.resolve()
-                names += _needed(path)
+                names += _read(path, elf_binding.needed)
         return dict(sorted(found.items()))
 
     def place(self, path: Path) -> str:
@@ -180,11 +183,11 @@ def make_lean(source: Source, folder: Path) -> Made:
 def _bind(source: Source, made: Path, stand_in: Path) -> list[Path]:
     """Put bound copies of the libraries that the engine needs beside it; of which files of the packages they are."""
     libraries = source.needed(source.library)
-    names = {path: _defined_names(path) for path in (source.crun, source.library, stand_in, *libraries.values())}
+    everything = (source.crun, source.library, stand_in, *libraries.values())
+    names = {path: _read(path, elf_binding.defined) for path in everything}
     for name, path in libraries.items():
         elsewhere = set().union(*(found for other, found in names.items() if other != path))
-        with path.open("rb") as stream:
-            (made / name).write_bytes(elf_binding.bound(_elf(stream), elsewhere))
+        (made / name).write_bytes(_read(path, partial(elf_binding.bound, elsewhere=elsewhere)))
     return list(libraries.values())
 
 
@@ -324,14 +327,9 @@ def _defined(llvm: Path, wanted: Sequence[str]) -> Iterator[tuple[str, str, int]
                 yield name, symbol["st_info"]["type"], int(symbol["st_size"])
 
 
-def _needed(path: Path) -> list[str]:
+def _read(path: Path, what: Callable[[Any], _Read]) -> _Read:
     with path.open("rb") as stream:
-        return elf_binding.needed(_elf(stream))
-
-
-def _defined_names(path: Path) -> set[str]:
-    with path.open("rb") as stream:
-        return elf_binding.defined(_elf(stream))
+        return what(_elf(stream))
 
 
 def _elf(stream: IO[bytes]) -> Any:

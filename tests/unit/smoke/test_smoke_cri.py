@@ -172,17 +172,6 @@ def test_what_a_killed_test_left_is_swept_and_nothing_else(tmp_path: Path) -> No
     assert owner().startswith(f"{os.getpid()}-")
 
 
-def test_a_test_takes_its_own_pods_away_and_nobody_else_s(tmp_path: Path) -> None:
-    runtime = FakeCri()
-    runtime.sandboxes = {
-        "mine": ({sandboxes.OWNER: owner()}, tmp_path),
-        "another": ({sandboxes.OWNER: DEAD}, tmp_path),
-        "pod": ({"app": "x"}, tmp_path),
-    }
-    sandboxes.sweep(connected(runtime), lambda marked: marked != owner())
-    assert set(runtime.sandboxes) == {"another", "pod"}
-
-
 def test_shims_of_pods_that_are_gone_are_ended_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandboxes, "_SHIM_SECONDS", 0.2)
     program = tmp_path / "containerd-shim-runc-v2"
