@@ -48,7 +48,7 @@ def test_a_generator_that_is_late_makes_all_lines_invalid_whatever_they_say() ->
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"stolen": 2.0}, "the hypervisor took 10 % of the CPU time (trusted up to 5)"),
+        ({"stolen": 2.0}, "the hypervisor took 10.0 % of the CPU time (trusted up to 5)"),
         ({"busy": 14.0}, "other programs used 52 % of the CPU time (trusted up to 35)"),
     ],
 )
@@ -119,6 +119,15 @@ def test_a_restless_control_makes_the_ratio_invalid() -> None:
     line = verdicts.to_native([a_round(slow(0.003))] * 2, native)
     assert line.status is Status.INVALID
     assert "native control itself was from 2.00 to 9.00 ms in 2 rounds" in line.reason
+
+
+def test_what_is_stolen_from_one_side_makes_the_ratio_invalid_before_it_does_the_limits() -> None:
+    wasm, native = [a_round(slow(0.003))] * 2, [a_round(slow(0.002), stolen=0.1), a_round(slow(0.002), stolen=0.3)]
+    assert verdicts.to_native(wasm, [native[0]] * 2).status is Status.PASS
+    line = verdicts.to_native(wasm, native)
+    assert line.status is Status.INVALID
+    assert line.reason == "the hypervisor took 1.5 % of the CPU time (trusted up to 1)"
+    assert set(statuses(verdicts.rate_and_latency(native, targets())).values()) == {Status.PASS}
 
 
 def test_satisfaction_is_the_share_within_the_limit() -> None:
