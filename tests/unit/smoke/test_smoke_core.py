@@ -19,6 +19,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.payload impor
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.process import Ended
 from ansible_collections.edgefleet.wasm.plugins.modules import wasm_smoke
 
+from lab.paths import CHECKOUT
 from tests.unit.smoke.fake_crun import FakeCrun, compiled, payload
 
 SCHEMA = json.loads((Path(core.__file__).parent / "schema.json").read_text(encoding="utf-8"))
@@ -290,3 +291,8 @@ def test_the_document_is_as_returned_values_say(tmp_path: Path) -> None:
     types = {"int": int, "str": str, "bool": bool, "dict": dict, "list": list, "float": float}
     for name, value in found.items():
         assert isinstance(value, types[contains[name]["type"]])
+
+
+def test_every_line_is_explained_in_the_documentation() -> None:
+    said = (CHECKOUT / "docs/smoke-test.md").read_text(encoding="utf-8")
+    assert [check.id for check in core.every_check() if f"`{check.id}`" not in said] == []
