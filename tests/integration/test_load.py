@@ -223,29 +223,32 @@ def drill(lab: Lab, host: Host, folder: Path, *variables: str) -> subprocess.Com
     return playbook(lab.paths, "edgefleet.wasm.drill", "--limit", f"{host.name},localhost", *given)
 
 
-def containerd_since(lab: Lab, host: Host) -> str:
-    return shell(lab.hosts, host, "systemctl show containerd --property=ActiveEnterTimestampMonotonic").strip()
+def started(lab: Lab, host: Host) -> list[str]:
+    """When containerd and K3s were started, since the machine booted."""
+    return shell(lab.hosts, host, "systemctl show containerd k3s --property=ActiveEnterTimestampMonotonic").split()
 
 
-def test_a_restart_of_containerd_is_drilled_and_shown_by_the_smoke_test(
+def test_what_an_upgrade_does_is_drilled_and_shown_by_the_smoke_test(
     lab: Lab, host: Host, smoke: Smoke, tmp_path: Path
 ) -> None:
-    before = containerd_since(lab, host)
-    run = drill(lab, host, tmp_path)
+    before = started(lab, host)
+    run = drill(lab, host, tmp_path, '{"edgefleet_drill_events": ["containerd_restart", "k3s_restart"]}')
     assert run.returncode == 0, run.stdout[-3000:]
-    assert containerd_since(lab, host) != before
-    seen = json.loads((tmp_path / "drills" / f"{host.name}.json").read_text())["events"]["containerd_restart"]
-    assert seen["requests"] > 100
+    assert len(before) == 2
+    assert not set(before) & set(started(lab, host))
+    events = json.loads((tmp_path / "drills" / f"{host.name}.json").read_text())["events"]
     line = by_id(smoke(level="quick"))["availability"]
-    assert (line["status"], line["limit"], line["n"]) == ("pass", 43.2, 1)
-    assert line["details"]["containerd_restart_seconds_out"] == seen["seconds_out"]
+    assert (line["status"], line["limit"], line["n"]) == ("pass", 43.2, 2)
+    for event in ("containerd_restart", "k3s_restart"):
+        assert events[event]["requests"] > 100
+        assert line["details"][f"{event}_seconds_out"] == events[event]["seconds_out"]
 
 
 def test_nothing_is_done_to_a_host_whose_workload_is_out_of_its_slo_already(
     lab: Lab, host: Host, tmp_path: Path
 ) -> None:
-    before = containerd_since(lab, host)
+    before = started(lab, host)
     run = drill(lab, host, tmp_path, f"edgefleet_drill_url=http://{host.address}:30999/")
     assert run.returncode == 2
     assert "nothing was done" in " ".join(run.stdout.split())
-    assert containerd_since(lab, host) == before
+    assert started(lab, host) == before

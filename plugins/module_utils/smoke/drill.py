@@ -28,7 +28,7 @@ AVAILABILITY = Check(
     unit="min",
 )
 CHECKS = (AVAILABILITY,)
-NEXT = "ansible-playbook edgefleet.wasm.drill -e '{edgefleet_drill_events: [containerd_restart, reboot]}'"
+NEXT = "ansible-playbook edgefleet.wasm.drill -e '{edgefleet_drill_events: [containerd_restart, k3s_restart, reboot]}'"
 
 
 def measure(bench: Bench) -> Findings:
