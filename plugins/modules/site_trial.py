@@ -36,7 +36,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: With C(begun) it looks whether the change might begin, where K3s is; nothing is kept or watched.
+    details:
+      - With C(begun) and C(rolled_back) it looks whether the change might begin, where K3s is; nothing is kept.
+      - Without K3s there is nothing that C(rolled_back) might change.
   diff_mode:
     support: none
   platform:
@@ -69,6 +71,7 @@ outcome:
 """
 
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3S
@@ -85,6 +88,16 @@ ARGUMENTS = {
 }
 
 
+def foreseen(trial: Trial, state: str, version: str) -> dict[str, Any]:
+    """What check mode says where K3s is: whether the change might begin."""
+    if state == "begun":
+        trial.preflight(version)
+        return {"changed": True}
+    if state == "rolled_back":
+        return {"changed": True, "msg": f"check mode: the host would go back to K3s {trial.earlier().k3s}"}
+    return {"changed": True, "msg": "check mode: nothing was kept or put back"}
+
+
 def ended(trial: Trial, state: str, reason: str, timeout: int) -> Outcome:
     if state == "kept":
         return trial.keep(timeout)
@@ -96,15 +109,15 @@ def main() -> None:
         argument_spec=ARGUMENTS, required_if=[("state", "begun", ("version",))], supports_check_mode=True
     )
     state, version = module.params["state"], module.params["version"]
-    if module.check_mode and (state != "begun" or not settings.SETTINGS.exists() or not Path(K3S).exists()):
-        module.exit_json(changed=True, msg="check mode: nothing was kept, watched or put back")
+    if module.check_mode and not (settings.SETTINGS.exists() and Path(K3S).exists()):
+        # What installs it, in the same play, is guarded then; nothing is rolled back.
+        module.exit_json(changed=state != "rolled_back", msg="check mode: K3s and keeper are not on this host yet")
     try:
         # Not Ansible's own way to run commands: it ends the module where a program can't be started at all.
         trial = Trial(run_command, settings.load())
+        if module.check_mode:
+            module.exit_json(**foreseen(trial, state, version))
         if state == "begun":
-            if module.check_mode:
-                trial.preflight(version)
-                module.exit_json(changed=True)
             module.exit_json(changed=True, continued=not trial.begin(version))
         outcome = ended(trial, state, module.params["reason"], module.params["timeout"])
     except ERRORS as error:

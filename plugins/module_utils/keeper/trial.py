@@ -127,27 +127,32 @@ class Trial:
     def roll_back(self, timeout: float) -> Outcome:
         """To the set before the last change that was kept, under the same guard. The datastore stays as it is."""
         with self.locked():
-            last = self.store.last()
-            if self.store.state() is not None:
-                raise TrialError("a change is under way on this host; let it end first: edgefleet-keeper status")
-            if last is None or not last.previous:
-                raise TrialError(
-                    "this host keeps no earlier set: none of its changes was made by edgefleet.wasm.upgrade; "
-                    "set the version wanted in the inventory and play edgefleet.wasm.upgrade"
-                )
-            previous = sets.load(self.store.sets / last.previous)
-            here = site.program_version(self.run)
-            if site.minor(here) != site.minor(previous.k3s):
-                raise TrialError(
-                    f"the earlier set is K3s {previous.k3s} and the datastore by now of {here}: a datastore goes with "
-                    "its own minor version only; restore a backup of that version (edgefleet.wasm.restore)"
-                )
-            self._require_room()
+            previous = self.earlier()
             state = self._keep_set()
             self._replace(previous, None)
             self._start()
             self.store.enter(state, TRIAL, after=[asdict(entry) for entry in sets.scan(self.root)])
         return self.keep(timeout)
+
+    def earlier(self) -> sets.Set:
+        """The set that a roll back goes to; an error says why there is none, or why the host can't go there now."""
+        last = self.store.last()
+        if self.store.state() is not None:
+            raise TrialError("a change is under way on this host; let it end first: edgefleet-keeper status")
+        if last is None or not last.previous:
+            raise TrialError(
+                "this host keeps no earlier set: none of its changes was made by edgefleet.wasm.upgrade; "
+                "set the version wanted in the inventory and play edgefleet.wasm.upgrade"
+            )
+        previous = sets.load(self.store.sets / last.previous)
+        here = site.program_version(self.run)
+        if site.minor(here) != site.minor(previous.k3s):
+            raise TrialError(
+                f"the earlier set is K3s {previous.k3s} and the datastore by now of {here}: a datastore goes with "
+                "its own minor version only; restore a backup of that version (edgefleet.wasm.restore)"
+            )
+        self._require_room()
+        return previous
 
     def boot(self) -> str:
         """Before containerd and K3s start: have one of the two sets, whole. What was decided."""

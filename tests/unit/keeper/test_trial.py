@@ -11,6 +11,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper import datab
 from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.settings import Settings
 from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.state import CHANGING, RETURNING, TRIAL, Store
 from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.trial import Trial, TrialError, require_step
+from ansible_collections.edgefleet.wasm.plugins.modules import site_trial
 
 from tests.unit.keeper.conftest import DEPLOYMENT, listed, make_datastore
 from tests.unit.keeper.test_sets import OLD, put
@@ -382,6 +383,18 @@ def test_a_rollback_goes_to_the_set_before_and_back_again(site: Site, trial_of: 
 def test_a_rollback_needs_a_set_before(trial_of: Trial) -> None:
     with pytest.raises(TrialError, match="keeps no earlier set"):
         trial_of.roll_back(60)
+
+
+def test_check_mode_says_where_a_rollback_would_go_and_changes_nothing(site: Site, trial_of: Trial) -> None:
+    with pytest.raises(TrialError, match="keeps no earlier set"):
+        site_trial.foreseen(trial_of, "rolled_back", "")
+    trial_of.begin(NOW)
+    swap(site)
+    site.start()
+    trial_of.keep(60)
+    said = site_trial.foreseen(trial_of, "rolled_back", "")
+    assert said == {"changed": True, "msg": f"check mode: the host would go back to K3s {BEFORE}"}
+    assert site.running == site.version() == NOW
 
 
 def test_a_rollback_over_a_minor_is_refused(site: Site, trial_of: Trial) -> None:
