@@ -29,9 +29,6 @@ CURRENT = "v1.30.4+k3s1"
 # The same Kubernetes under another version of K3s, as K3s numbers its own fixes: its components are compiled already.
 OTHER = "v1.30.4+k3s2"
 BROKEN = "v1.30.5+k3s1"
-# One connection that is lost costs the prober 3 s. A Service without endpoints, which an upgrade could cause, is
-# away for as long as a node takes to be found ready again: 10 s and more.
-GAP_SECONDS = 5.0
 # What the keeper's status says between changes.
 ENDED = "no change is under way"
 # Where a change is cut: before it, in it, while K3s is started anew, and before it is kept.
@@ -145,7 +142,7 @@ def asked_throughout(lab: Lab, host: Host, result: Path) -> Iterator[dict[str, A
 
 
 def up_and_back(lab: Lab, host: Host, folder: Path) -> None:
-    """Upgrade and go down again while the workload is asked: it goes on answering, and no pod ends."""
+    """Upgrade and go down again while the workload is asked: no request fails, no pod ends."""
     mirror = Mirror(lab.paths.mirror)
     assert versions(lab, host) == {CURRENT}
     running = pods(lab, host)
@@ -162,8 +159,7 @@ def up_and_back(lab: Lab, host: Host, folder: Path) -> None:
         )
         assert asked["requests"] > 50
         said = f"{asked['failures']}, longest gap {asked['longest_gap_s']} s\n{noticed(lab, host)}"
-        assert len(asked["failures"]) <= 1, said
-        assert asked["longest_gap_s"] < GAP_SECONDS, said
+        assert asked["failures"] == [], said
         assert pods(lab, host) == running, f"a running pod was ended\n{noticed(lab, host)}"
     again = playbook(lab.paths, "edgefleet.wasm.site", "--check", *declared(mirror, CURRENT))
     assert recap(again.stdout)["edge1"]["changed"] == 0, again.stdout

@@ -59,6 +59,12 @@ def test_workload_that_gives_our_nonce_back_as_wasm_is_believed(step: Step) -> N
     assert said.startswith("http://10.0.0.11:30080/ -> ")
 
 
+def test_the_node_with_the_pod_is_asked(step: Step) -> None:
+    pods = [{"status": {"phase": "Pending"}}, {"status": {"phase": "Running", "hostIP": "10.0.0.12"}}]
+    hosts = FakeHosts({"items": [{**SERVICES["items"][0], **pods[0]}, {"spec": {"ports": []}, **pods[1]}]})
+    assert workload.ask(hosts, HOST, step, echo).startswith("http://10.0.0.12:30080/ -> ")
+
+
 @pytest.mark.parametrize("wrong", [{"nonce": "stale"}, {"platform": "linux-x86_64"}])
 def test_other_answer_is_an_error(step: Step, wrong: dict[str, str]) -> None:
     with pytest.raises(LabError, match="answers, but not as our WebAssembly workload does"):
