@@ -19,7 +19,7 @@ from lab.builders.base import host_arch
 from tests.bench.lab_host import BenchHost, ready
 from tests.bench.record import save
 
-RATES = (500, 1000, 2000, 4000, 8000, 12000, 16000, 20000, 25000, 30000, 40000)
+RATES = (500, 1000, 2000, 4000, 8000, 16000, 24000, 32000, 48000, 64000, 96000, 128000)
 PLACE = "/run/edgefleet-bench.oha"
 
 
