@@ -115,6 +115,16 @@ def cluster(lab: Lab, host: Host) -> str:
     return shell(lab.hosts, host, "k3s kubectl get namespace kube-system -o jsonpath='{.metadata.uid}'")
 
 
+def newest(lab: Lab, host: Host, folder: Path) -> Path:
+    """The newest backup that is on a host, brought here."""
+    (name,) = shell(lab.hosts, host, "ls /var/backups/edgefleet | tail -1").split()
+    code, out = lab.hosts.exec(host.name, ["base64", "-w0", f"/var/backups/edgefleet/{name}"])
+    assert code == 0
+    backup = folder / name
+    backup.write_bytes(base64.b64decode(out))
+    return backup
+
+
 def test_a_site_comes_back_on_another_host_under_another_name(
     lab: Lab, hosts: tuple[Host, Host], pair: Pair, tmp_path: Path
 ) -> None:
@@ -174,12 +184,8 @@ def test_a_site_comes_back_on_another_host_under_another_name(
 
 def test_a_corrupted_datastore_is_restored(lab: Lab, hosts: tuple[Host, Host], pair: Pair, tmp_path: Path) -> None:
     first, _ = hosts
-    (newest,) = shell(lab.hosts, first, "ls /var/backups/edgefleet | tail -1").split()
     identity = cluster(lab, first)
-    backup = tmp_path / newest
-    code, out = lab.hosts.exec(first.name, ["base64", "-w0", f"/var/backups/edgefleet/{newest}"])
-    assert code == 0
-    backup.write_bytes(base64.b64decode(out))
+    backup = newest(lab, first, tmp_path)
     shell(
         lab.hosts,
         first,
@@ -195,3 +201,22 @@ def test_a_corrupted_datastore_is_restored(lab: Lab, hosts: tuple[Host, Host], p
     assert cluster(lab, first) == identity
     assert database(lab, first) == ANSWER
     assert ask(lab.hosts, first)
+
+
+def test_check_mode_of_a_restore_needs_nothing_on_the_host_and_leaves_nothing(
+    lab: Lab, hosts: tuple[Host, Host], pair: Pair, tmp_path: Path
+) -> None:
+    first, second = hosts
+    backup = newest(lab, first, tmp_path)
+    run = playbook(
+        lab.paths, "edgefleet.wasm.reset", *extra(edgefleet_reset_confirm=True), "--limit", "edge2,localhost"
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    what = extra(edgefleet_restore_from=str(backup), edgefleet_backup_key=str(pair.key), edgefleet_restore_confirm=True)
+    run = playbook(lab.paths, "edgefleet.wasm.restore", *what, "--check", "--diff", "--limit", "edge2,localhost")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "edge2 has the cluster of edge1" in " ".join(run.stdout.split())
+    assert "(check mode: not restored)" in " ".join(run.stdout.split())
+    assert SECRET not in run.stdout
+    there = "ls -d /usr/local/bin/k3s /etc/rancher/k3s /var/lib/rancher/k3s 2>/dev/null; true"
+    assert shell(lab.hosts, second, there) == ""
