@@ -32,7 +32,7 @@ def node(hosts: Executes, host: Host) -> str:
     """The address that answers: of a node with a pod, since none passes requests on to another (Service's manifest)."""
     code, out = hosts.exec(host.name, ["k3s", "kubectl", "get", "pods", "-n", NAMESPACE, "-o", "json"])
     pods = json.loads(out)["items"] if code == 0 else []
-    running = [pod["status"]["hostIP"] for pod in pods if pod.get("status", {}).get("phase") == "Running"]
+    running = [pod["status"]["hostIP"] for pod in pods if pod["status"]["phase"] == "Running"]
     return running[0] if running else host.address
 
 
@@ -48,6 +48,7 @@ def ask(hosts: Executes, host: Host, step: Step, fetch: Callable[[str], str] = f
     nonce = f"{time.time_ns():x}"
     number, deadline, url, said = port(hosts, host), time.monotonic() + SECONDS, "", ""
     while time.monotonic() < deadline:
+        # Asked for again each time: a pod that was not running yet may come up on any node.
         url = f"http://{node(hosts, host)}:{number}/?nonce={nonce}"
         step.update(url)
         try:

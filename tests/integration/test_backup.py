@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import secrets
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,13 @@ def newest(lab: Lab, host: Host, folder: Path) -> Path:
     return backup
 
 
+def restore(lab: Lab, host: Host, backup: Path, pair: Pair, *words: str) -> subprocess.CompletedProcess[str]:
+    """Put a backup on a host, as who means it says it."""
+    declared = {"edgefleet_restore_from": str(backup), "edgefleet_backup_key": str(pair.key)}
+    confirmed = extra(**declared, edgefleet_restore_confirm=True)
+    return playbook(lab.paths, "edgefleet.wasm.restore", *confirmed, "--limit", f"{host.name},localhost", *words)
+
+
 def test_a_site_comes_back_on_another_host_under_another_name(
     lab: Lab, hosts: tuple[Host, Host], pair: Pair, tmp_path: Path
 ) -> None:
@@ -160,9 +168,8 @@ def test_a_site_comes_back_on_another_host_under_another_name(
     identity = cluster(lab, first)
     assert cluster(lab, second) != identity
 
-    what = extra(edgefleet_restore_from=str(made), edgefleet_backup_key=str(pair.key), edgefleet_restore_confirm=True)
     began = time.monotonic()
-    run = playbook(lab.paths, "edgefleet.wasm.restore", *what, "--limit", "edge2,localhost", "-v")
+    run = restore(lab, second, made, pair, "-v")
     assert run.returncode == 0, run.stdout + run.stderr
     print(f"restore playbook: {time.monotonic() - began:.1f} s; {re.findall(r'[0-9.]+ s[)]', run.stdout)}")
     assert SECRET not in run.stdout
@@ -195,8 +202,7 @@ def test_a_corrupted_datastore_is_restored(lab: Lab, hosts: tuple[Host, Host], p
     )
     time.sleep(15)
     assert lab.hosts.exec(first.name, ["k3s", "kubectl", "get", "--raw=/readyz"])[0] != 0, "K3s can live with that"
-    what = extra(edgefleet_restore_from=str(backup), edgefleet_backup_key=str(pair.key), edgefleet_restore_confirm=True)
-    run = playbook(lab.paths, "edgefleet.wasm.restore", *what, "--limit", "edge1,localhost")
+    run = restore(lab, first, backup, pair)
     assert run.returncode == 0, run.stdout + run.stderr
     assert cluster(lab, first) == identity
     assert database(lab, first) == ANSWER
@@ -212,8 +218,7 @@ def test_check_mode_of_a_restore_needs_nothing_on_the_host_and_leaves_nothing(
         lab.paths, "edgefleet.wasm.reset", *extra(edgefleet_reset_confirm=True), "--limit", "edge2,localhost"
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    what = extra(edgefleet_restore_from=str(backup), edgefleet_backup_key=str(pair.key), edgefleet_restore_confirm=True)
-    run = playbook(lab.paths, "edgefleet.wasm.restore", *what, "--check", "--diff", "--limit", "edge2,localhost")
+    run = restore(lab, second, backup, pair, "--check", "--diff")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "edge2 has the cluster of edge1" in " ".join(run.stdout.split())
     assert "(check mode: not restored)" in " ".join(run.stdout.split())

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,19 @@ from lab.progress import Progress, Step
 from lab.session import Lab
 
 HOST = Host("edge1", "10.0.0.11")
-SERVICES = {"items": [{"spec": {"ports": [{"port": 8080, "nodePort": 30080}]}}]}
+SERVICES = [{"spec": {"ports": [{"port": 8080, "nodePort": 30080}]}}]
 
 
 class FakeHosts:
-    """Hosts that only answer kubectl."""
+    """Hosts that only answer what kubectl is asked for, or fail."""
 
-    def __init__(self, services: dict[str, Any], code: int = 0) -> None:
-        self.answer = (code, json.dumps(services))
+    def __init__(self, services: Sequence[Any], pods: Sequence[Any] = (), *, code: int = 0) -> None:
+        self.items = {"services": [*services], "pods": [*pods]}
+        self.code = code
 
-    def exec(self, *_: object) -> tuple[int, str]:
-        return self.answer
+    def exec(self, _: str, command: Sequence[str]) -> tuple[int, str]:
+        (what,) = self.items.keys() & set(command)
+        return self.code, json.dumps({"items": self.items[what]})
 
 
 @pytest.fixture
@@ -61,8 +64,7 @@ def test_workload_that_gives_our_nonce_back_as_wasm_is_believed(step: Step) -> N
 
 def test_the_node_with_the_pod_is_asked(step: Step) -> None:
     pods = [{"status": {"phase": "Pending"}}, {"status": {"phase": "Running", "hostIP": "10.0.0.12"}}]
-    hosts = FakeHosts({"items": [{**SERVICES["items"][0], **pods[0]}, {"spec": {"ports": []}, **pods[1]}]})
-    assert workload.ask(hosts, HOST, step, echo).startswith("http://10.0.0.12:30080/ -> ")
+    assert workload.ask(FakeHosts(SERVICES, pods), HOST, step, echo).startswith("http://10.0.0.12:30080/ -> ")
 
 
 @pytest.mark.parametrize("wrong", [{"nonce": "stale"}, {"platform": "linux-x86_64"}])
@@ -81,7 +83,7 @@ def test_silence_is_an_error_with_the_last_reason(step: Step, monkeypatch: pytes
         workload.ask(FakeHosts(SERVICES), HOST, step, refuse)
 
 
-@pytest.mark.parametrize("hosts", [FakeHosts({"items": []}), FakeHosts({}, code=1)])
+@pytest.mark.parametrize("hosts", [FakeHosts([]), FakeHosts([], code=1)])
 def test_missing_service_names_namespace_and_playbook(step: Step, hosts: FakeHosts) -> None:
     with pytest.raises(LabError, match=r"edge1: no Service .* edgefleet-skeleton\. Did `edgefleet\.wasm\.deploy`"):
         workload.ask(hosts, HOST, step, echo)
