@@ -47,8 +47,10 @@ path:
   sample: /var/lib/rancher/k3s/server/token
 """
 
+from pathlib import Path
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3sError
+from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import K3S, K3sError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s_token import Supervisor
 
 
@@ -61,6 +63,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     supervisor = Supervisor(module.params["port"])
+    if module.check_mode and not Path(K3S).exists():
+        # What would install it has run in check mode too.
+        module.exit_json(changed=True, path=str(supervisor.token_file), msg="check mode: K3s is not on this host yet")
     try:
         changed = supervisor.rotate(module.params["token"], module.check_mode)
     except K3sError as error:

@@ -26,6 +26,16 @@ RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=\d+\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)"
 )
 
+# Everything that the roles could write to, with content, mode and link target; then the packages and the services.
+LOOK = """
+for folder in /etc /usr/local /opt /var/lib/rancher /var/lib/containerd /var/lib/kubelet /var/lib/edgefleet; do
+    [ -d "$folder" ] || continue
+    find "$folder" -printf '%p %y %m %u %l\\n'
+    find "$folder" -type f -exec sha256sum {} +
+done | sort
+dpkg-query --show
+"""
+
 
 def lab_of(name: str = TEST_LAB) -> Lab:
     """A lab of this checkout, as the command line would make it."""
@@ -79,6 +89,12 @@ def shell(hosts: HostKind, host: Host, script: str) -> str:
     code, out = hosts.exec(host.name, ["sh", "-c", script])
     assert code == 0, out
     return out
+
+
+def look(lab: Lab) -> str:
+    """What the roles could change on the one host of a lab, to be compared with another look."""
+    (host,) = [one.host for one in lab.hosts.status()]
+    return shell(lab.hosts, host, LOOK)
 
 
 def ask(hosts: HostKind, host: Host) -> str:

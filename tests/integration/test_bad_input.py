@@ -18,19 +18,10 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirro
 
 from lab.paths import CHECKOUT
 from lab.session import Lab
-from tests.integration.hosts import playbook, shell
+from tests.integration.hosts import look, playbook
 
 pytestmark = pytest.mark.lab
 
-# Everything that the roles could write to, with content, mode and link target; then the packages and the services.
-LOOK = """
-for folder in /etc /usr/local /opt /var/lib/rancher /var/lib/containerd /var/lib/kubelet /var/lib/edgefleet; do
-    [ -d "$folder" ] || continue
-    find "$folder" -printf '%p %y %m %u %l\\n'
-    find "$folder" -type f -exec sha256sum {} +
-done | sort
-dpkg-query --show
-"""
 # (artifact, the variable of its pins)
 PINS = {
     "containerd": ("containerd", "containerd"),
@@ -93,11 +84,6 @@ def site(lab: Lab, mirror: Path, *options: str, **variables: Any) -> subprocess.
         **variables,
     }
     return playbook(lab.paths, "edgefleet.wasm.site", *options, "--extra-vars", json.dumps(given))
-
-
-def look(lab: Lab) -> str:
-    (host,) = [one.host for one in lab.hosts.status()]
-    return shell(lab.hosts, host, LOOK)
 
 
 def refused(run: subprocess.CompletedProcess[str]) -> str:
