@@ -46,7 +46,7 @@ try:
 except ImportError:
     ELFFile = None
 
-_Read = TypeVar("_Read")
+_Found = TypeVar("_Found")
 
 PACKAGES = ("crun", "libwasmedge0", "libstdc++6")
 _LLVM = "libLLVM.so."
@@ -327,7 +327,7 @@ def _defined(llvm: Path, wanted: Sequence[str]) -> Iterator[tuple[str, str, int]
                 yield name, symbol["st_info"]["type"], int(symbol["st_size"])
 
 
-def _read(path: Path, what: Callable[[Any], _Read]) -> _Read:
+def _read(path: Path, what: Callable[[Any], _Found]) -> _Found:
     with path.open("rb") as stream:
         return what(_elf(stream))
 
