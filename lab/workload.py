@@ -36,6 +36,12 @@ def node(hosts: Executes, host: Host) -> str:
     return running[0] if running else host.address
 
 
+def address(hosts: Executes, host: Host) -> str:
+    """The URL that answers from outside, with a nonce to be put behind it. The cluster's API must be up to tell it."""
+    number = port(hosts, host)
+    return f"http://{node(hosts, host)}:{number}/?nonce="
+
+
 def fetch(url: str) -> str:
     """One request, past any proxy: the address is on this machine."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -46,11 +52,10 @@ def fetch(url: str) -> str:
 def ask(hosts: Executes, host: Host, step: Step, fetch: Callable[[str], str] = fetch) -> str:
     """The workload's answer, checked: it carries our nonce and says that it runs as WebAssembly."""
     nonce = f"{time.time_ns():x}"
-    number, deadline, url, said = port(hosts, host), time.monotonic() + SECONDS, "", ""
+    url, said = address(hosts, host) + nonce, ""
+    step.update(url)
+    deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        # Asked for again each time: a pod that was not running yet may come up on any node.
-        url = f"http://{node(hosts, host)}:{number}/?nonce={nonce}"
-        step.update(url)
         try:
             said = fetch(url)
             document: dict[str, Any] = json.loads(said)
