@@ -55,6 +55,16 @@ def machine_kit(cache: Path, root: Callable[[], list[str]], progress: Progress) 
     return get
 
 
+def _stands_still(pid: int) -> bool:
+    """Whether all threads of a process are stopped."""
+    try:
+        stats = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        # One has ended meanwhile.
+        return False
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 class VirtualMachineHosts(ReachedBySsh):
     """The hosts of one lab. Each has a folder in the lab's state; `spec` in it is written when its disk is whole."""
 
@@ -255,6 +265,38 @@ class VirtualMachineHosts(ReachedBySsh):
             if time.monotonic() > deadline:
                 raise LabError(self._diagnosis(host, ""))
             time.sleep(0.5)
+        self._boot(host)
+
+    def keep_disk(self, name: str, kept: Path) -> None:
+        """Copy the disk as a power cut at this moment would leave it: what the host has not written yet is not on it.
+
+        The host stands still meanwhile. `kept` should be in the lab's state: sparse, it takes gigabytes.
+        """
+        handle = self.process(name)
+        if handle is None:
+            raise LabError(f"{name} is off: there is no moment to be kept. Start it: python -m lab reboot {name}")
+        try:
+            self._halt(name, handle)
+            self._run(["cp", "--reflink=auto", str(self._guest(name).disk), str(kept)])
+        finally:
+            signal.pidfd_send_signal(handle, signal.SIGCONT)
+            os.close(handle)
+
+    def _halt(self, name: str, handle: int) -> None:
+        """Have the host stand still. Each thread of QEMU ends first what it is writing."""
+        signal.pidfd_send_signal(handle, signal.SIGSTOP)
+        deadline = time.monotonic() + END_SECONDS
+        while not _stands_still(int(self._pid_file(name).read_text(encoding="ascii"))):
+            if time.monotonic() > deadline:
+                raise LabError(f"{name}: QEMU did not stand still within {END_SECONDS:.0f} s of being told so.")
+            time.sleep(0.01)
+
+    def boot_from(self, name: str, kept: Path) -> None:
+        """Cut the host's power and boot it from a kept disk, which becomes its own."""
+        host = self.find(name)
+        ssh.end_connections(self.paths, self._run)
+        self._end(name)
+        kept.rename(self._guest(name).disk)
         self._boot(host)
 
     def _boot(self, host: Host) -> None:

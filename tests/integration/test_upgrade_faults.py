@@ -18,11 +18,11 @@ from tests.integration.upgrades import (
     CUTS,
     ENDED,
     OTHER,
+    boots_whole,
     build,
     declared,
     killed_at,
     pods,
-    power_cut_at,
     status,
     versions,
     with_broken,
@@ -76,7 +76,11 @@ def test_a_failed_upgrade_is_told_with_its_reason(lab: Lab, host: Host, mirror: 
 @pytest.mark.parametrize("task", CUTS)
 def test_a_power_cut_boots_one_of_the_two_whole(lab: Lab, host: Host, mirror: Mirror, task: str) -> None:
     """The processes go, not the kernel's page cache: a container. Virtual machines lose that too."""
-    power_cut_at(lab, host, mirror, task)
+    killed_at(lab, ["edgefleet.wasm.upgrade", *declared(mirror, OTHER)], task)
+    lab.hosts.reboot(host.name, power_cut=True)
+    boots_whole(lab, host, task)
+    back = playbook(lab.paths, "edgefleet.wasm.upgrade", *declared(mirror, CURRENT))
+    assert back.returncode == 0, back.stdout + back.stderr
 
 
 @pytest.mark.parametrize("task", CUTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,21 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.mirror import Mirro
 
 from lab import workload
 from lab.hosts import Host
+from lab.machines import VirtualMachineHosts
 from lab.session import Lab
 from tests.integration.conftest import brought_up
 from tests.integration.hosts import ask, playbook, prepared, shell, until
-from tests.integration.upgrades import CURRENT, CUTS, OTHER, build, power_cut_at, up_and_back, versions
+from tests.integration.upgrades import (
+    CURRENT,
+    CUTS,
+    OTHER,
+    at_each_task,
+    boots_whole,
+    build,
+    declared,
+    up_and_back,
+    versions,
+)
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 
@@ -67,12 +79,6 @@ def test_up_and_back_while_the_workload_answers(lab: Lab, host: Host, tmp_path: 
     up_and_back(lab, host, tmp_path)
 
 
-@pytest.mark.parametrize("task", CUTS)
-def test_a_power_cut_boots_one_of_the_two_whole(lab: Lab, host: Host, task: str) -> None:
-    """What the host's kernel had not written yet is lost with it."""
-    power_cut_at(lab, host, Mirror(lab.paths.mirror), task, PATIENCE)
-
-
 def test_a_clock_two_years_ahead(lab: Lab, host: Host) -> None:
     """All leaf certificates have expired: the nightly timer has K3s renew them, and they hold in the right time too."""
     url = workload.address(lab.hosts, host) + "ahead"
@@ -102,3 +108,22 @@ def test_a_clock_that_lost_its_battery(lab: Lab, host: Host) -> None:
     lab.hosts.reboot(host.name)
     assert years_off(lab, host) == 0.0
     until("the site is well", 300 * PATIENCE, lambda: well(lab, host))
+
+
+@pytest.fixture(scope="module")
+def cuts(lab: Lab, host: Host) -> dict[str, Path]:
+    """One upgrade, and for each moment of it the disk that a power cut would have left then."""
+    assert isinstance(lab.hosts, VirtualMachineHosts)
+    keep = partial(lab.hosts.keep_disk, host.name)
+    disks = {task: lab.paths.state / f"cut-{number}.raw" for number, task in enumerate(CUTS)}
+    words = ["edgefleet.wasm.upgrade", *declared(Mirror(lab.paths.mirror), OTHER)]
+    at_each_task(lab, words, CUTS, lambda task: keep(disks[task]))
+    return disks
+
+
+@pytest.mark.parametrize("task", CUTS)
+def test_a_power_cut_boots_one_of_the_two_whole(lab: Lab, host: Host, cuts: dict[str, Path], task: str) -> None:
+    """What the host's kernel had not written yet is lost with it. Last here: the host goes back and forth in time."""
+    assert isinstance(lab.hosts, VirtualMachineHosts)
+    lab.hosts.boot_from(host.name, cuts[task])
+    boots_whole(lab, host, task, PATIENCE)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,9 @@ def with_broken(lab: Lab, folder: Path) -> Mirror:
     return mirror
 
 
-@contextmanager
-def at_task(lab: Lab, words: list[str], task: str) -> Iterator[subprocess.Popen[str]]:
-    """A playbook that has come to a task, the rest of its output unread."""
-    seen = ""
-    with subprocess.Popen(
+def started(lab: Lab, words: list[str]) -> subprocess.Popen[str]:
+    """A playbook, its output to be read line by line; it and its children are a group of their own."""
+    return subprocess.Popen(
         playbook_command(lab.paths, *words),
         cwd=CHECKOUT,
         env=without_colours(),
@@ -82,7 +80,14 @@ def at_task(lab: Lab, words: list[str], task: str) -> Iterator[subprocess.Popen[
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    ) as run:
+    )
+
+
+@contextmanager
+def at_task(lab: Lab, words: list[str], task: str) -> Iterator[subprocess.Popen[str]]:
+    """A playbook that has come to a task, the rest of its output unread."""
+    seen = ""
+    with started(lab, words) as run:
         assert run.stdout is not None
         for line in run.stdout:
             seen += line
@@ -91,6 +96,19 @@ def at_task(lab: Lab, words: list[str], task: str) -> Iterator[subprocess.Popen[
         else:
             raise AssertionError(f"ended before {task}:\n{seen[-3000:]}")
         yield run
+
+
+def at_each_task(lab: Lab, words: list[str], tasks: list[str], do: Callable[[str], None]) -> None:
+    """Run a playbook to its end, and do something as it comes to each of these tasks, which are in its order."""
+    seen, left = "", list(tasks)
+    with started(lab, words) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            seen += line
+            if left and re.search(rf"TASK \[{left[0]}", line):
+                do(left.pop(0))
+    assert run.returncode == 0, seen[-3000:]
+    assert left == [], f"it never came to {left}"
 
 
 def killed_at(lab: Lab, words: list[str], task: str) -> None:
@@ -165,19 +183,15 @@ def up_and_back(lab: Lab, host: Host, folder: Path) -> None:
     assert all(figure["changed"] == 0 for figure in recap(again.stdout).values()), again.stdout
 
 
-def power_cut_at(lab: Lab, host: Host, mirror: Mirror, task: str, patience: float = 1) -> None:
-    """Kill an upgrade and the host at a task: it boots one of the two versions, whole, serves, and goes on to the first.
+def boots_whole(lab: Lab, host: Host, task: str, patience: float = 1) -> str:
+    """After a power cut at a task the host boots one of the two versions, whole, and serves; which one.
 
     ``patience``: how many times slower than a machine of its own the host is.
     """
-    killed_at(lab, ["edgefleet.wasm.upgrade", *declared(mirror, OTHER)], task)
-    lab.hosts.reboot(host.name, power_cut=True)
     until("the change has ended", 240 * patience, lambda: ENDED in status(lab, host))
     until("one version alone", 120 * patience, lambda: versions(lab, host) in ({CURRENT}, {OTHER}))
     (version,) = versions(lab, host)
     assert version in shell(lab.hosts, host, "k3s --version")
     print(f"{task}: {status(lab, host)}")
     until("the workload answers", 120 * patience, lambda: bool(ask(lab.hosts, host)))
-    if version == OTHER:
-        back = playbook(lab.paths, "edgefleet.wasm.upgrade", *declared(mirror, CURRENT))
-        assert back.returncode == 0, back.stdout + back.stderr
+    return version

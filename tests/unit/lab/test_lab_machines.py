@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -229,6 +231,43 @@ def test_power_cut_ends_the_process_and_starts_another(machine: Machine) -> None
     machine.hosts().reboot("edge1", power_cut=True)
     assert machine.pid() != before
     assert cmdline(before) == ""
+
+
+def state(pid: int) -> str:
+    """T: stopped by a signal."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_disk_is_kept_while_the_host_stands_still_and_becomes_its_own(machine: Machine) -> None:
+    machine.up()
+    before, kept = machine.pid(), machine.paths.state / "kept.raw"
+    disk = machine.copied[0]
+    seen: list[str] = []
+
+    def copy(command: list[str]) -> Answer:
+        assert command[-2:] == [str(disk), str(kept)]
+        seen.append(state(before))
+        shutil.copyfile(disk, kept)
+        return 0, ""
+
+    machine.run.answers["cp"] = copy
+    machine.hosts().keep_disk("edge1", kept)
+    assert seen == ["T"]
+    assert state(before) != "T", "it goes on"
+    disk.write_text("what came later")
+    machine.hosts().boot_from("edge1", kept)
+    assert machine.pid() != before
+    assert disk.read_text() == "disk"
+    assert not kept.exists()
+
+
+def test_no_disk_of_a_host_that_is_off_is_kept(machine: Machine) -> None:
+    machine.up()
+    os.kill(machine.pid(), signal.SIGKILL)
+    while cmdline(machine.pid()):
+        time.sleep(0.01)
+    with pytest.raises(LabError, match="edge1 is off"):
+        machine.hosts().keep_disk("edge1", machine.paths.state / "kept.raw")
 
 
 def test_reboot_that_never_comes_is_an_error(machine: Machine) -> None:
