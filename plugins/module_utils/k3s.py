@@ -32,7 +32,7 @@ NO_ANSWER = re.compile(
 )
 # An agent asks as its kubelet does, through the way to its server that it keeps itself.
 KUBELET_KUBECONFIG = "/var/lib/rancher/k3s/agent/kubelet.kubeconfig"
-# For so long a cause that only somebody can remove must stand before the wait for an agent is given up.
+# For so long a cause that only somebody can remove must stand before the wait is given up.
 _HOPELESS_SECONDS = 20.0
 
 
@@ -120,15 +120,16 @@ class Readiness:
 
     def missing(self) -> str:
         """What is not ready yet, in words. Empty when all is."""
+        self.server_version = ""
         try:
             return self._service() or self._api() or self._objects()
         except KubectlError as error:
             return f"the API server does not answer ({_last_line(error.stderr)})"
 
     def cause(self) -> Cause | None:
-        """What an agent that does not come up says of its server. A server has none."""
+        """Why waiting may not help: what an agent says of its server, or that a server runs another version."""
         if self._expected.role != "agent":
-            return None
+            return _OTHER if self.server_version not in ("", self._expected.version) else None
         # Of this process alone: what an earlier one said may be mended.
         run = unit_properties(self._run, "InvocationID", unit=self.service).get("InvocationID")
         lines = journal(self._run, f"_SYSTEMD_INVOCATION_ID={run}", 40) if run else []
@@ -182,12 +183,14 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Cause:
-    """Why an agent does not join: ``text`` in words, ``hopeless`` if waiting does not help."""
+    """Why a node does not come up: ``text`` in words, ``hopeless`` if waiting does not help."""
 
     text: str
     hopeless: bool
 
 
+# The process that was started last answers, so its program is another: the host's own keeper has put it back.
+_OTHER = Cause("another program than the wanted one is installed; why, `edgefleet-keeper status` may tell", True)
 _CAUSES = (
     (
         r"CA hash does not match|CA cert validation failed.*unknown authority",

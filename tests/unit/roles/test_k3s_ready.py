@@ -116,6 +116,15 @@ def test_a_service_that_keeps_falling_is_not_waited_for(healthy: FakeRun, clock:
     assert clock.now < 60
 
 
+def test_a_host_that_went_back_to_another_version_is_not_waited_for(healthy: FakeRun, clock: Clock) -> None:
+    healthy.on("--raw=/version", json.dumps({"gitVersion": "v1.30.3+k3s1"}))
+    with pytest.raises(
+        K3sError, match=r"will not come up .* says v1\.30\.3\+k3s1, .* Another program .*-keeper status"
+    ):
+        wait_until_ready(readiness(healthy), 3600, clock, clock.sleep)
+    assert clock.now < 60
+
+
 def test_kubectl_errors_carry_the_last_line(run: FakeRun) -> None:
     run.on("kubectl", rc=1, err="first\nerror: the server is away\n")
     with pytest.raises(KubectlError, match="`k3s kubectl get pods` ended with 1: error: the server is away"):
