@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -18,6 +19,7 @@ from tests.integration.upgrades import (
     CUTS,
     ENDED,
     OTHER,
+    at_each_task,
     boots_whole,
     build,
     declared,
@@ -71,6 +73,38 @@ def test_a_failed_upgrade_is_told_with_its_reason(lab: Lab, host: Host, mirror: 
     assert "edge1 was not upgraded, it is back to K3s v1.30.4+k3s1: k3s.service does not stay up" in told
     assert versions(lab, host) == {CURRENT}
     assert ask(lab.hosts, host)
+
+
+# The smoke test's own server can't be reached while this stands, and nothing else.
+RULE = "INPUT -i lo -p tcp --syn --dport 32768:60999 -j REJECT"
+BREAK, MEND = f"iptables -I {RULE}", f"iptables -D {RULE}"
+STARTED, TESTED_AGAIN = r"edgefleet\.wasm\.k3s : Wait until the node", r"Test it again where it did better before"
+
+
+def test_a_wasm_path_that_is_lost_takes_the_upgrade_back(lab: Lab, host: Host, mirror: Mirror) -> None:
+    words = ["edgefleet.wasm.upgrade", *declared(mirror, OTHER)]
+    try:
+        run = at_each_task(lab, words, [STARTED], lambda _: shell(lab.hosts, host, BREAK))
+    finally:
+        shell(lab.hosts, host, MEND)
+    assert run.returncode != 0
+    told = " ".join(run.stdout.split())
+    assert re.search(
+        rf"edge1 was not upgraded, it is back to K3s {re.escape(CURRENT)}: .* did better before: \w+", told
+    )
+    assert versions(lab, host) == {CURRENT}
+    assert ask(lab.hosts, host)
+
+
+def test_a_wasm_path_that_was_lost_for_a_moment_does_not(lab: Lab, host: Host, mirror: Mirror) -> None:
+    at = {STARTED: BREAK, TESTED_AGAIN: MEND}
+    words = ["edgefleet.wasm.upgrade", *declared(mirror, OTHER)]
+    run = at_each_task(lab, words, list(at), lambda task: shell(lab.hosts, host, at[task]))
+    assert run.returncode == 0, run.stdout
+    assert re.search(rf"TASK \[{TESTED_AGAIN}\] \*+\nok: \[edge1\]", run.stdout), "nothing had been lost"
+    assert versions(lab, host) == {OTHER}
+    back = playbook(lab.paths, "edgefleet.wasm.rollback")
+    assert back.returncode == 0, back.stdout + back.stderr
 
 
 @pytest.mark.parametrize("task", CUTS)

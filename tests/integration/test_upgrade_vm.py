@@ -117,7 +117,8 @@ def cuts(lab: Lab, host: Host) -> dict[str, Path]:
     keep = partial(lab.hosts.keep_disk, host.name)
     disks = {task: lab.paths.state / f"cut-{number}.raw" for number, task in enumerate(CUTS)}
     words = ["edgefleet.wasm.upgrade", *declared(Mirror(lab.paths.mirror), OTHER)]
-    at_each_task(lab, words, CUTS, lambda task: keep(disks[task]))
+    run = at_each_task(lab, words, CUTS, lambda task: keep(disks[task]))
+    assert run.returncode == 0, run.stdout
     return disks
 
 

@@ -98,7 +98,9 @@ def at_task(lab: Lab, words: list[str], task: str) -> Iterator[subprocess.Popen[
         yield run
 
 
-def at_each_task(lab: Lab, words: list[str], tasks: list[str], do: Callable[[str], None]) -> None:
+def at_each_task(
+    lab: Lab, words: list[str], tasks: list[str], do: Callable[[str], object]
+) -> subprocess.CompletedProcess[str]:
     """Run a playbook to its end, and do something as it comes to each of these tasks, which are in its order."""
     seen, left = "", list(tasks)
     with started(lab, words) as run:
@@ -107,8 +109,8 @@ def at_each_task(lab: Lab, words: list[str], tasks: list[str], do: Callable[[str
             seen += line
             if left and re.search(rf"TASK \[{left[0]}", line):
                 do(left.pop(0))
-    assert run.returncode == 0, seen[-3000:]
-    assert left == [], f"it never came to {left}"
+    assert left == [], f"it never came to {left}:\n{seen[-3000:]}"
+    return subprocess.CompletedProcess(words, run.returncode, seen)
 
 
 def killed_at(lab: Lab, words: list[str], task: str) -> None:
