@@ -127,4 +127,4 @@ def test_a_power_cut_boots_one_of_the_two_whole(lab: Lab, host: Host, cuts: dict
     """What the host's kernel had not written yet is lost with it. Last here: the host goes back and forth in time."""
     assert isinstance(lab.hosts, VirtualMachineHosts)
     lab.hosts.boot_from(host.name, cuts[task])
-    boots_whole(lab, host, task, PATIENCE)
+    boots_whole(lab, host, Mirror(lab.paths.mirror), task, PATIENCE)

@@ -182,11 +182,13 @@ def up_and_back(lab: Lab, host: Host, folder: Path) -> None:
         assert asked["failures"] == [], said
         assert pods(lab, host) == running, f"a running pod was ended\n{noticed(lab, host)}"
     again = playbook(lab.paths, "edgefleet.wasm.site", "--check", *declared(mirror, CURRENT))
-    assert all(figure["changed"] == 0 for figure in recap(again.stdout).values()), again.stdout
+    changed = {name: figures["changed"] for name, figures in recap(again.stdout).items()}
+    assert changed["edge1"] == 0, again.stdout
+    assert not any(changed.values()), again.stdout
 
 
-def boots_whole(lab: Lab, host: Host, task: str, patience: float = 1) -> str:
-    """After a power cut at a task the host boots one of the two versions, whole, and serves; which one.
+def boots_whole(lab: Lab, host: Host, mirror: Mirror, task: str, patience: float = 1) -> None:
+    """After a power cut at a task the host boots one of the two versions, whole, serves, and comes back.
 
     ``patience``: how many times slower than a machine of its own the host is.
     """
@@ -196,4 +198,5 @@ def boots_whole(lab: Lab, host: Host, task: str, patience: float = 1) -> str:
     assert version in shell(lab.hosts, host, "k3s --version")
     print(f"{task}: {status(lab, host)}")
     until("the workload answers", 120 * patience, lambda: bool(ask(lab.hosts, host)))
-    return version
+    back = playbook(lab.paths, "edgefleet.wasm.upgrade", *declared(mirror, CURRENT))
+    assert back.returncode == 0, back.stdout + back.stderr
