@@ -13,6 +13,8 @@ from typing import Any
 K3S = "/usr/local/bin/k3s"
 UNITS = {"server": "k3s.service", "agent": "k3s-agent.service"}
 UNIT = UNITS["server"]
+CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+CRICTL = (K3S, "crictl", "--runtime-endpoint", f"unix://{CONTAINERD_SOCKET}")
 
 RunCommand = Callable[[list[str]], tuple[int, str, str]]
 """``AnsibleModule.run_command`` as far as it is used here."""

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import (
+    CONTAINERD_SOCKET,
+    CRICTL,
     K3S,
     UNITS,
     K3sError,
@@ -27,8 +29,6 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import (
     unit_properties,
 )
 
-CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-CRICTL = (K3S, "crictl", "--runtime-endpoint", f"unix://{CONTAINERD_SOCKET}")
 SHIM = "containerd-shim-runc-v2"
 SERVICES = tuple(UNITS.values())
 UNIT_FOLDER = "/etc/systemd/system"

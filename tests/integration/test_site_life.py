@@ -9,13 +9,39 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lab import aptsources
+from lab import aptsources, workload
 from lab.hosts import Host
 from lab.paths import CHECKOUT
 from lab.session import Lab
 from tests.integration.hosts import ask, lab_command, no_way_out, playbook, recap, shell, until
 
 pytestmark = pytest.mark.lab
+
+# A program that ends: port 0 to 65535 alone is one.
+ENDED_POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: ended, namespace: {namespace}}}
+spec:
+  restartPolicy: Never
+  runtimeClassName: wasmedge
+  automountServiceAccountToken: false
+  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
+  containers:
+    - name: c
+      image: {image}
+      imagePullPolicy: Never
+      env: [{{name: SYSTEM, value: test}}, {{name: PORT, value: none}}]
+      securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+      resources: {{requests: {{cpu: 50m, memory: 32Mi}}, limits: {{cpu: "1", memory: 256Mi}}}}
+"""
+# What the host's timer does, by a clock that is an hour late: what was made in this hour is from the future.
+PRUNE_AN_HOUR_AGO = """
+import sys, time
+sys.path.insert(0, "/usr/local/lib/edgefleet/keeper")
+from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper import program, sandboxes
+print(sandboxes.Sandboxes(program.run_command, now=lambda: time.time() - 3600).prune())
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,3 +111,25 @@ def test_back_by_itself_after_kill(lab: Lab, host: Host, unit: str) -> None:
     )
     until("node Ready", 120, lambda: node_is_ready(lab, host))
     assert ask(lab.hosts, host)
+
+
+def test_dead_pods_from_the_future_are_removed_and_none_that_runs(lab: Lab, host: Host) -> None:
+    """With a clock that is wrong itself: test_upgrade_vm.py."""
+    kubectl = f"k3s kubectl --namespace {workload.NAMESPACE}"
+    image = shell(lab.hosts, host, f"{kubectl} get deployments -o jsonpath='{{..image}}'")
+    manifest = ENDED_POD.format(namespace=workload.NAMESPACE, image=image)
+    shell(lab.hosts, host, f"{kubectl} apply -f - <<'END'\n{manifest}END")
+    sandbox = f"k3s crictl pods --quiet --state NotReady --namespace {workload.NAMESPACE} --name ended"
+    try:
+        until("the pod has ended", 60, lambda: bool(shell(lab.hosts, host, sandbox)))
+        running = shell(lab.hosts, host, "k3s crictl ps --quiet")
+        assert "nothing dead is from the future" in shell(lab.hosts, host, "edgefleet-keeper prune")
+        assert shell(lab.hosts, host, sandbox), "removed by the right clock"
+        said = shell(lab.hosts, host, f"python3 -B - <<'END'\n{PRUNE_AN_HOUR_AGO}END")
+        assert f"sandbox {workload.NAMESPACE}/ended" in said
+        assert shell(lab.hosts, host, sandbox) == ""
+        assert shell(lab.hosts, host, "k3s crictl ps --quiet") == running
+    finally:
+        shell(lab.hosts, host, f"{kubectl} delete pod ended --wait --timeout=60s")
+    assert ask(lab.hosts, host)
+    assert "active" in shell(lab.hosts, host, "systemctl is-active edgefleet-prune.timer")

@@ -13,6 +13,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.archive impo
 from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.backup import BackupError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.certificates import Certificates
 from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.databases import DatabaseError
+from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.sandboxes import Sandboxes
 from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.sets import SetError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.settings import SettingsError
 from ansible_collections.edgefleet.wasm.plugins.module_utils.keeper.state import Outcome, StateError, Store
@@ -59,6 +60,11 @@ def renew() -> None:
     print(f"renewed: {', '.join(names)}" if names else "no certificate ends soon")
 
 
+def prune() -> None:
+    names = Sandboxes(run_command).prune()
+    print(f"removed: {', '.join(names)}" if names else "nothing dead is from the future")
+
+
 def status() -> None:
     store = Store()
     state, last = store.state(), store.last()
@@ -93,6 +99,7 @@ _COMMANDS = {
     "status": (status, "whether a change is under way, and how the last one ended"),
     "backup": (back_up, "make a backup now, as the timer does"),
     "renew": (renew, "have K3s renew its certificates, if one ends soon, as the timer does"),
+    "prune": (prune, "remove dead pods that a clock that was ahead has left, as the timer does"),
     "rollback": (roll_back, "go back to the set before the last change that was kept"),
     "boot": (boot, "for edgefleet-keeper-boot.service: decide which set is run"),
     "watch": (watch, "for edgefleet-keeper.service: keep the change that is under way, or go back"),
