@@ -157,10 +157,15 @@ def _cold(bench: Bench, pods: Pods) -> Findings:
                 raise
 
     # A sandbox in which not one pair was done does not count against the number of them.
-    for _ in range(2 * bench.effort.cri_starts):
+    most = 2 * bench.effort.cri_starts
+    for _ in range(most):
         if len(wasm_ms) < bench.effort.cri_starts:
             pods.tried(pairs)
     pods.end_shims()
+    if not wasm_ms:
+        reason = f"no pair of containers was started in any of {most} sandboxes within {_SANDBOX_SECONDS:g} s each"
+        step = "the host is too slow or too busy to judge: run again when it is idle"
+        return Findings([line(check, Status.INVALID, reason, next_step=step) for check in (COLD, RATIO)])
     cold = verdicts.cold_start(COLD, wasm_ms, native_ms, bench.engine.llvm)
     ratio = verdicts.ratio(RATIO, wasm_ms, native_ms, bench.engine.llvm)
     return Findings([cold, ratio], {COLD.id: {"wasm_ms": wasm_ms, "native_ms": native_ms}})

@@ -16,7 +16,7 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.bench import 
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.containers import Containers, owner
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.cri import Cri
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.identity import Engine
-from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import Findings, Level, Line
+from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.model import Findings, Level, Line, Status
 from ansible_collections.edgefleet.wasm.plugins.module_utils.smoke.verdicts import Llvm
 
 from tests.unit.smoke.fake_cri import NOW, FakeCri
@@ -83,6 +83,18 @@ def test_everything_passes(tmp_path: Path) -> None:
     assert set(found.samples["cold_start_cri"]) == {"wasm_ms", "native_ms"}
     # Two a pair, in turn, and the warm-up's.
     assert runtime.calls.count("StartContainer") >= 2 * (EFFORT[Level.QUICK].cri_starts + 1)
+
+
+def test_a_host_too_slow_for_one_pair_in_a_sandbox_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cri_section, "_SANDBOX_SECONDS", 0.0)
+    found = lines(bench(tmp_path), FakeCri())
+    assert (found["sidecar"].status, found["cycles"].status) == (Status.PASS, Status.PASS)
+    for name in ("cold_start_cri", "cold_ratio_cri"):
+        assert found[name].status is Status.INVALID
+        assert "no pair of containers was started in any of 16 sandboxes" in found[name].reason
+        assert "idle" in found[name].next
 
 
 def test_pods_that_the_kubelet_takes_away_are_made_anew(tmp_path: Path) -> None:
