@@ -31,6 +31,8 @@ from ansible_collections.edgefleet.wasm.plugins.module_utils.k3s import (
 
 SHIM = "containerd-shim-runc-v2"
 SERVICES = tuple(UNITS.values())
+# The kubelet's: its name is the same in every Kubernetes.
+SLICE = "kubepods.slice"
 UNIT_FOLDER = "/etc/systemd/system"
 # Beside its folders: kernel settings at boot. What they are now stays until then.
 FILES = ("/etc/sysctl.d/90-k3s.conf",)
@@ -80,6 +82,7 @@ class Reset:
         # The kubelet would start the pods again, so K3s goes first. CNI's plugins are in K3s's folder: that goes last.
         self.stop_service()
         self.end_pods()
+        self.stop_slice()
         self.unmount()
         self.remove_namespaces()
         self.remove_interfaces()
@@ -149,6 +152,12 @@ class Reset:
                 after = (process / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
                 table[int(process.name)] = int(after[1])
         return table
+
+    def stop_slice(self) -> None:
+        """Where systemd keeps control groups, those of the pods are units, which the kubelet leaves behind."""
+        state = unit_properties(self.run, "ActiveState", unit=SLICE).get("ActiveState")
+        if state == "active":
+            self._do(f"stopped {SLICE}", ["systemctl", "stop", SLICE])
 
     def unmount(self) -> None:
         for target in sorted(self._mounts(), reverse=True):

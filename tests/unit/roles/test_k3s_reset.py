@@ -256,6 +256,13 @@ def test_pods_go_through_cri_and_what_is_left_by_its_shim(
     assert reset.done == ["removed 2 pods", "killed 1 container shims that were left"]
 
 
+@pytest.mark.parametrize("check", [False, True])
+def test_the_slice_of_the_pods_goes_when_their_processes_have(idle: FakeRun, root: Path, check: bool) -> None:
+    idle.on("systemctl show kubepods.slice", "ActiveState=active\n").on("systemctl stop kubepods.slice")
+    assert everything(idle, root, check).done == ["stopped kubepods.slice"]
+    assert len(idle.ran("systemctl stop")) == (0 if check else 1)
+
+
 def process(root: Path, number: int, parent: int, *words: str) -> None:
     folder = root / f"proc/{number}"
     folder.mkdir(parents=True)
