@@ -15,4 +15,4 @@ find /etc /boot /usr/local /usr/libexec /opt /srv /root /home /var/lib/rancher /
   -path '*/.ansible/tmp/*' -prune -o -printf '%p %y %m %u %l\n' 2>/dev/null
 # Of programs alone: the kernel's own threads, in brackets, come and go, as udev's workers do.
 # shellcheck disable=SC2009 # pgrep does not show all but a few.
-ps -e -o comm= -o args= | awk '$2 !~ /^\[/ || /<defunct>/ {print $1}' | grep -vE '^(look.sh|python3.*|sftp-server|sudo|ps|sh|awk|grep|find|systemctl|sshd.*|\(sd-pam\)|systemd|\(udev-worker\))$' | sed 's/^/runs /' | sort -u
+ps -e -o comm= -o args= | awk '$2 !~ /^\[/ || /<defunct>/ {print $1}' | grep -vE '^(look.sh|python3.*|sftp-server|sudo|ps|sh|awk|grep|sed|sort|find|systemctl|sshd.*|\(sd-pam\)|systemd|\(udev-worker\))$' | sed 's/^/runs /' | sort -u
